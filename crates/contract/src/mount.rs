@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::path::RepoPath;
+
 /// What is mounted at the session's workspace path.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum WorkspaceMount {
@@ -17,10 +19,27 @@ pub enum WorkspaceMount {
         upper: PathBuf,
         /// The overlay's own scratch directory, on the same file system as `upper`.
         work: PathBuf,
+        /// Directories that are carried in, none beneath another: each is an overlay of its own,
+        /// mounted after the workspace at a directory that is there already.
+        #[serde(default)]
+        carries: Vec<CarryMount>,
     },
     /// A directory of the session's own.
     Directory {
         /// The directory.
         path: PathBuf,
     },
+}
+
+/// A directory that is carried into a workspace copy-on-write.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CarryMount {
+    /// Where it appears, relative to the workspace.
+    pub path: RepoPath,
+    /// What is carried; never written.
+    pub lower: PathBuf,
+    /// What the session writes there.
+    pub upper: PathBuf,
+    /// The overlay's own scratch directory, on the same file system as `upper`.
+    pub work: PathBuf,
 }
