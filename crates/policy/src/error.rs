@@ -1,0 +1,82 @@
+//! What can be wrong with a profile, a narrowing, a request against a profile, or stored bytes.
+
+use cofferdam_contract::problem::{Code, Problem};
+
+/// Why no policy could be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// The operator's profile is not right.
+    #[error("the profile is not valid: {detail}")]
+    ProfileInvalid {
+        /// Dotted name of the field, where it is known.
+        field: Option<String>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// No built-in profile has this name.
+    #[error("there is no built-in profile of that name; there are assist and autonomous")]
+    ProfileUnknown,
+    /// The base commit's `.cofferdam.toml` is not right.
+    #[error("the base commit's .cofferdam.toml is not valid: {detail}")]
+    NarrowingInvalid {
+        /// Dotted name of the field, where it is known.
+        field: Option<String>,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The base commit's `.cofferdam.toml` tries to allow more than the operator does.
+    #[error("the base commit's .cofferdam.toml would widen {field}: {detail}")]
+    WouldWiden {
+        /// Dotted name of the field.
+        field: String,
+        /// In what way.
+        detail: String,
+    },
+    /// The request asks for more than the profile gives.
+    #[error("the request asks for more than the profile allows in {field}: {detail}")]
+    RequestDenied {
+        /// Dotted name of the request's field.
+        field: String,
+        /// In what way.
+        detail: String,
+    },
+    /// Stored bytes are not a compiled policy.
+    #[error("the stored policy cannot be read: {detail}")]
+    Unreadable {
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+impl From<PolicyError> for Problem {
+    fn from(error: PolicyError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PolicyError::ProfileInvalid { field, .. } => {
+                Self::new(Code::ConfigurationInvalid, detail).at(field)
+            }
+            PolicyError::ProfileUnknown => {
+                Self::new(Code::ConfigurationInvalid, detail).at(Some("profile".to_owned()))
+            }
+            PolicyError::NarrowingInvalid { field, .. } => {
+                Self::new(Code::ConfigurationInvalid, detail)
+                    .at(field)
+                    .hint("correct .cofferdam.toml in the repository and commit it")
+            }
+            PolicyError::WouldWiden { field, .. } => {
+                Self::new(Code::PolicyDenied, detail).at(Some(field)).hint(
+                    "remove the field from .cofferdam.toml, or have the operator's profile say it",
+                )
+            }
+            PolicyError::RequestDenied { field, .. } => {
+                Self::new(Code::PolicyDenied, detail).at(Some(field))
+            }
+            PolicyError::Unreadable { .. } => Self::new(Code::JournalCorrupt, detail),
+        }
+    }
+}
+
+/// The field that a parser's message names between back-ticks, if it names one.
+pub(crate) fn field_of(message: &str) -> Option<String> {
+    message.split('`').nth(1).map(str::to_owned)
+}
