@@ -63,3 +63,15 @@ pub struct Spent {
     /// Attempts.
     pub attempts: u64,
 }
+
+impl Spent {
+    /// Adds what a settled reservation has cost.
+    pub fn add(&mut self, settled: &crate::events::Settled) {
+        let sum = match settled.kind {
+            BudgetKind::WallMs => &mut self.wall_ms,
+            BudgetKind::ToolMs => &mut self.tool_ms,
+            BudgetKind::Attempts => &mut self.attempts,
+        };
+        *sum = sum.saturating_add(settled.spent);
+    }
+}

@@ -99,6 +99,8 @@ pub enum DriverRequest {
         /// Where the change is.
         from: PatchSource,
     },
+    /// The caller brings its own loop: the session stays open until it is ended.
+    Attached {},
 }
 
 impl DriverRequest {
@@ -108,6 +110,7 @@ impl DriverRequest {
             Self::Command { .. } => "command",
             Self::Codemod { .. } => "codemod",
             Self::Patch { .. } => "patch",
+            Self::Attached {} => "attached",
         }
     }
 }

@@ -34,7 +34,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use approval::{ApprovalEvent, Rejection};
+pub use approval::{ApprovalEvent, Clearance, Rejection};
 pub use budget::{BudgetEvent, Exhausted, Reserved, Settled};
 pub use call::{CallEnd, CallEvent, CallOutcome, Decided, Started};
 pub use effect::{EffectEvent, EffectFailure, EffectIntent, EffectOutcome};

@@ -26,22 +26,32 @@ pub struct Admitted {
     pub driver: String,
     /// Where the repository is.
     pub repository: RepositorySource,
+    /// Where the work starts. Policy was narrowed by this very commit.
+    pub base: BaseCommit,
     /// What may be spent.
     pub budget: Budget,
+}
+
+/// A starting point.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BaseCommit {
+    /// The commit.
+    pub commit: ObjectId,
+    /// Its tree.
+    pub tree: ObjectId,
+    /// The branch that the revision named, in full, where it named one: approval asks whether it
+    /// moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
 }
 
 /// The base is there to be worked on.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prepared {
-    /// Starting commit.
-    pub base: ObjectId,
-    /// Its tree.
-    pub base_tree: ObjectId,
-    /// The branch that the revision named, in full, where it named one. `merge` asks whether it
-    /// moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
+    /// It was there already.
+    pub cached: bool,
 }
 
 /// A state of the workspace was kept.
@@ -89,9 +99,7 @@ pub struct Checked {
 #[serde(deny_unknown_fields)]
 pub struct Rechecking {
     /// The base to check against from now on.
-    pub base: ObjectId,
-    /// Its tree.
-    pub base_tree: ObjectId,
+    pub base: BaseCommit,
     /// The result moved onto that base.
     pub tree: ObjectId,
     /// Why.
@@ -118,6 +126,8 @@ pub enum EndState {
     Rejected,
     /// The driver changed nothing that git would keep.
     Unchanged,
+    /// A session that was opened for its caller's own loop was ended.
+    Closed,
 }
 
 /// A run ended without a branch.
