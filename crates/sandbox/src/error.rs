@@ -1,0 +1,97 @@
+//! What can go wrong at the boundary, and how the edge shows it.
+//!
+//! Must never hold text from a session that was not escaped, nor a host path of the state
+//! directory's contents beyond what the operator named.
+
+use std::io;
+
+use cofferdam_contract::capability::WallName;
+use cofferdam_contract::problem::{Code, Problem};
+
+/// Why a session or a call could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A wall of the floor cannot be put up; nothing was run.
+    #[error("the wall {} cannot be put up: {detail}", wall_text(*.wall))]
+    WallMissing {
+        /// Which wall.
+        wall: WallName,
+        /// Why not.
+        detail: String,
+    },
+    /// The host refused something that is no wall.
+    #[error("{action} failed")]
+    System {
+        /// What was being done, such as `mounting the workspace`.
+        action: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A specification that cannot be carried out.
+    #[error("the session's specification is invalid: {detail}")]
+    Invalid {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The launcher died or does not answer.
+    #[error("the launcher was lost: {detail}")]
+    LauncherLost {
+        /// How it was noticed.
+        detail: String,
+    },
+    /// The session is over.
+    #[error("the session is over")]
+    SessionLost,
+    /// The system-call filter could not be compiled: a defect in its catalogue.
+    #[error("the system-call filter could not be compiled: {reason}")]
+    Filter {
+        /// What the compiler said.
+        reason: String,
+    },
+    /// Processes of the session kept changing while they were stopped.
+    #[error("the session could not be brought to a stop: {detail}")]
+    NotFrozen {
+        /// What was left running.
+        detail: String,
+    },
+}
+
+impl SandboxError {
+    /// Turns a kernel answer into an error that says what was being done.
+    pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+
+    /// Like [`SandboxError::system`], for a wall of the floor.
+    pub(crate) fn wall(wall: WallName, action: &str) -> impl FnOnce(io::Error) -> Self {
+        let action = action.to_owned();
+        move |source| Self::WallMissing { wall, detail: format!("{action}: {source}") }
+    }
+}
+
+/// The wall's name as it is in reports.
+fn wall_text(wall: WallName) -> String {
+    let text = serde_json::to_string(&wall).unwrap_or_default();
+    text.trim_matches('"').to_owned()
+}
+
+impl From<SandboxError> for Problem {
+    fn from(error: SandboxError) -> Self {
+        let code = match &error {
+            SandboxError::WallMissing { .. } => Code::BoundaryUnavailable,
+            SandboxError::System { .. }
+            | SandboxError::NotFrozen { .. }
+            | SandboxError::Filter { .. } => Code::Internal,
+            SandboxError::Invalid { .. } => Code::RequestInvalid,
+            SandboxError::LauncherLost { .. } | SandboxError::SessionLost => Code::SessionLost,
+        };
+        let mut detail = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            detail.push_str(": ");
+            detail.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::new(code, detail)
+    }
+}

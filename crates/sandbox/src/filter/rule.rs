@@ -1,0 +1,131 @@
+//! The words in which the catalogue of system calls is written.
+//!
+//! Must never know a particular system call.
+
+use cofferdam_contract::denial::Operation;
+
+/// What becomes of a system call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// The kernel does it.
+    Allow,
+    /// ENOSYS and no event: calls that are gone, and those that programs only probe for.
+    Absent,
+    /// Notified: refused with an event, or let through after a look.
+    Notify(Notice),
+}
+
+/// How a notified call is treated.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Notice {
+    /// What a refusal is called.
+    pub(crate) refusal: &'static Refusal,
+    /// When it is notified at all; otherwise the kernel does it. Empty: always.
+    pub(crate) guard: Guard,
+    /// What the supervisor looks at before it refuses; none: it refuses.
+    pub(crate) judge: Option<Judge>,
+    /// Whether the grant `debug` allows it.
+    pub(crate) debug: bool,
+}
+
+impl Notice {
+    /// Whether the program answers it with a refusal or a notification at all.
+    pub(crate) fn is_refused(&self, debug: bool, telling: bool) -> bool {
+        !(self.debug && debug) && (telling || self.judge.is_none())
+    }
+}
+
+/// A refusal as data.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) operation: Operation,
+    pub(crate) errno: i32,
+    pub(crate) rule: &'static str,
+    pub(crate) reason_code: &'static str,
+    pub(crate) hint: &'static str,
+}
+
+/// A look at a call's arguments that a filter program cannot take, since it cannot follow pointers.
+/// Whatever it lets through, the kernel still refuses by namespace or by the lack of capabilities:
+/// these looks only tell, they are never the wall.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Judge {
+    /// A socket address and its length; loopback and Unix addresses pass.
+    Address { pointer: usize, length: usize },
+    /// A `struct msghdr` that may hold an address.
+    Message { pointer: usize },
+    /// An array of `struct mmsghdr` and its length.
+    Messages { pointer: usize, count: usize },
+    /// User or group ids, which pass if the process has them already or they mean "no change".
+    OwnIds { users: &'static [usize], groups: &'static [usize] },
+}
+
+/// Any of these lists of conditions, each of which must hold as a whole.
+pub(crate) type Guard = &'static [&'static [Condition]];
+
+/// A test of one argument.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Condition {
+    pub(crate) argument: u8,
+    pub(crate) test: Test,
+}
+
+/// Comparisons are of 32 bits, as the kernel takes these arguments, except for pointers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Test {
+    Is(u64),
+    Not(u64),
+    Masked { mask: u64, value: u64 },
+    NotNull,
+}
+
+pub(crate) const ALLOW: Answer = Answer::Allow;
+pub(crate) const ABSENT: Answer = Answer::Absent;
+
+pub(crate) const fn tell(refusal: &'static Refusal) -> Answer {
+    tell_when(&[], refusal)
+}
+
+pub(crate) const fn tell_when(guard: Guard, refusal: &'static Refusal) -> Answer {
+    Answer::Notify(Notice { refusal, guard, judge: None, debug: false })
+}
+
+pub(crate) const fn tell_outside_debug(refusal: &'static Refusal) -> Answer {
+    Answer::Notify(Notice { refusal, guard: &[], judge: None, debug: true })
+}
+
+pub(crate) const fn judge(judge: Judge, refusal: &'static Refusal) -> Answer {
+    judge_when(&[], judge, refusal)
+}
+
+pub(crate) const fn judge_when(guard: Guard, judge: Judge, refusal: &'static Refusal) -> Answer {
+    Answer::Notify(Notice { refusal, guard, judge: Some(judge), debug: false })
+}
+
+pub(crate) const fn users(arguments: &'static [usize]) -> Judge {
+    Judge::OwnIds { users: arguments, groups: &[] }
+}
+
+pub(crate) const fn groups(arguments: &'static [usize]) -> Judge {
+    Judge::OwnIds { users: &[], groups: arguments }
+}
+
+pub(crate) const fn is(argument: u8, value: u64) -> Condition {
+    Condition { argument, test: Test::Is(value) }
+}
+
+pub(crate) const fn not(argument: u8, value: u64) -> Condition {
+    Condition { argument, test: Test::Not(value) }
+}
+
+pub(crate) const fn masked(argument: u8, mask: u64, value: u64) -> Condition {
+    Condition { argument, test: Test::Masked { mask, value } }
+}
+
+pub(crate) const fn has_bit(argument: u8, bit: u64) -> Condition {
+    masked(argument, bit, bit)
+}
+
+pub(crate) const fn not_null(argument: u8) -> Condition {
+    Condition { argument, test: Test::NotNull }
+}

@@ -1,0 +1,32 @@
+//! The boundary: launcher, init, walls, limits, denial records. The only crate with `unsafe`.
+//!
+//! Three kinds of process meet here. The *supervisor* (whoever calls [`Launcher::start`]) asks; the
+//! *launcher* (this binary executed once more from a sealed memfd) clones sessions; *init* is
+//! process 1 of a session, puts the walls up and then serves calls. See ARCHITECTURE.md for the
+//! drawing.
+//!
+//! This crate must never know: runs beyond their id, policy, git, the journal, an async runtime.
+
+mod decoy;
+pub mod doctor;
+mod error;
+mod filter;
+mod init;
+mod launcher;
+mod notify;
+mod spec;
+mod supervisor;
+mod sweep;
+mod sys;
+pub mod view;
+mod wire;
+
+pub use error::SandboxError;
+pub use launcher::launcher_main;
+pub use spec::{
+    CallIo, CallResult, CallSpec, DenialSink, NotStarted, Program, Resident, SandboxSpec,
+    SessionEnd,
+};
+pub use supervisor::{Call, Launcher, LauncherOptions, Session, Stopper};
+pub use sweep::sweep;
+pub use view::View;

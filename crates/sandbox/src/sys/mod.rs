@@ -1,0 +1,1 @@
+//! System calls that no safe crate wraps as needed here.

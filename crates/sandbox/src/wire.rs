@@ -1,0 +1,1 @@
+//! Messages between supervisor, launcher and init.
