@@ -4,18 +4,35 @@
 //! never through a link, and never before it is known to be a regular file. Must never know git's
 //! objects (that is `repository`), how a view is mounted (that is `sandbox`), or run anything.
 
+mod beneath;
+mod driver;
 mod error;
-
-pub use error::WorkspaceError;
+mod fill;
+mod git_name;
+mod ignored;
+mod read;
+mod remove;
+mod scan;
+mod usage;
 
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::WorkspaceKind;
-use cofferdam_contract::change::{FileKind, TreeChange, WorkspaceChange};
+use cofferdam_contract::change::{FileKind, TreeChange};
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
+
+use beneath::{Nature, Tree, ancestors};
+use driver::{Driver, Site};
+pub use error::WorkspaceError;
+use fill::Filler;
+use git_name::is_git_name;
+pub use scan::{LeftOut, LeftOutReason, Scan, ScanBounds};
+pub use usage::Usage;
 
 /// A directory that git ignores and a build needs, carried in copy-on-write.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,155 +43,201 @@ pub struct Carry {
     pub path: RepoPath,
 }
 
-/// How much a scan may find. Reaching `changes_max` or `entries_max` is an error, since half a
-/// result is no result; a file over a byte bound is left out and said so.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ScanBounds {
-    /// Changes and left-out paths together.
-    pub changes_max: u64,
-    /// Directory entries that are looked at.
-    pub entries_max: u64,
-    /// Bytes of one file.
-    pub file_bytes_max: u64,
-    /// Bytes of all changed files together.
-    pub bytes_max: u64,
-    /// Directories above a path.
-    pub depth_max: u32,
-}
-
-/// What a session left behind, in the order of paths, a removal before a put at the same path.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Scan {
-    /// What must be put into the base's tree, in this order, to get the result's.
-    pub changes: Vec<WorkspaceChange>,
-    /// What is not part of it though it is there. Such a path stays as it is in the base.
-    pub left_out: Vec<LeftOut>,
-}
-
-/// A path that a scan left out.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct LeftOut {
-    /// Where; its nearest directory, if the path itself is too long to be one.
-    pub path: RepoPath,
-    /// Why.
-    pub reason: LeftOutReason,
-}
-
-/// Why a path is left out. `Display` gives the words for people.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, thiserror::Error)]
-pub enum LeftOutReason {
-    /// A named pipe.
-    #[error("a named pipe")]
-    Fifo,
-}
-
-/// What the writable layer takes on disk.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Usage {
-    /// Bytes that are allocated.
-    pub bytes: u64,
-    /// Files and directories.
-    pub inodes: u64,
-}
-
 /// The view of a base that one session has.
-pub struct Workspace {}
+pub struct Workspace {
+    dir: PathBuf,
+    base_root: PathBuf,
+    base: Tree,
+    layer: Tree,
+    carry: Vec<Carry>,
+    carried: Vec<RepoPath>,
+    kind: WorkspaceKind,
+    driver: &'static dyn Driver,
+}
 
 impl Workspace {
-    /// Makes the view under `dir`, a directory of the session's own that may be there already.
+    /// Makes the view under `dir`, a directory of the session's own that may be there already. For
+    /// [`WorkspaceKind::Empty`] the base root is not looked at.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::Carry`] for a directory that is not there, not outside the base's own
+    /// paths, or beneath another; [`WorkspaceError::BaseTooLarge`] for a copy; else the file
+    /// system's.
     pub fn create(
         dir: &Path,
         base_root: &Path,
         carry: &[Carry],
         kind: WorkspaceKind,
     ) -> Result<Self, WorkspaceError> {
-        let _ = (dir, base_root, carry, kind);
-        Err(WorkspaceError::Unfinished)
+        make_dir(dir, 0o700)?;
+        let base_root = base_of(dir, base_root, kind)?;
+        let base = open_dir(&base_root)?;
+        check_carry(&base, carry)?;
+        let site = Site { dir, base_root: &base_root, base: &base, carry };
+        driver::of(kind).create(&site)?;
+        Self::open(dir, &base_root, carry, kind)
     }
 
     /// Finds the view that [`Workspace::create`] made with the same arguments.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::Io`] if it is not there.
     pub fn open(
         dir: &Path,
         base_root: &Path,
         carry: &[Carry],
         kind: WorkspaceKind,
     ) -> Result<Self, WorkspaceError> {
-        let _ = (dir, base_root, carry, kind);
-        Err(WorkspaceError::Unfinished)
+        let driver = driver::of(kind);
+        let base_root = base_of(dir, base_root, kind)?;
+        Ok(Self {
+            base: open_dir(&base_root)?,
+            layer: open_dir(&dir.join(driver.layer()))?,
+            dir: dir.to_path_buf(),
+            base_root,
+            carry: carry.to_vec(),
+            carried: carry.iter().map(|carry| carry.path.clone()).collect(),
+            kind,
+            driver,
+        })
     }
 
     /// How it is made.
     pub fn kind(&self) -> WorkspaceKind {
-        WorkspaceKind::Overlay
+        self.kind
     }
 
     /// What `sandbox` mounts.
     pub fn mount(&self) -> WorkspaceMount {
-        WorkspaceMount::Directory { path: PathBuf::new() }
+        self.driver.mount(&self.site())
     }
 
-    /// Puts changes over the base, before the session starts.
+    /// Puts changes over the base, before the session starts, in the order in which they come.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::Source`] if `changes` gives an error, [`WorkspaceError::Fill`] for a
+    /// change that cannot be put into a workspace. It is then half filled: remove it.
     pub fn fill(
         &self,
         changes: &mut dyn Iterator<Item = Result<TreeChange<'_>, Problem>>,
     ) -> Result<(), WorkspaceError> {
-        let _ = changes;
-        Err(WorkspaceError::Unfinished)
+        let lower = (!self.driver.hides_base()).then_some(&self.base);
+        let filler = Filler { layer: &self.layer, lower };
+        for change in changes {
+            filler.apply(change.map_err(WorkspaceError::Source)?)?;
+        }
+        // Where a carried directory is mounted must be there, whatever was removed.
+        for path in &self.carried {
+            filler.directory(path.as_bytes())?;
+        }
+        Ok(())
     }
 
-    /// What differs from the base. The session is frozen or over.
+    /// What differs from the base, without what git would ignore and without carried directories.
+    /// The session is frozen or over.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::TooMuch`] if a bound on counts is reached, else the file system's.
     pub fn scan(&self, bounds: &ScanBounds) -> Result<Scan, WorkspaceError> {
-        let _ = bounds;
-        Err(WorkspaceError::Unfinished)
+        let sides = scan::Sides {
+            base: &self.base,
+            layer: &self.layer,
+            hides_base: self.driver.hides_base(),
+            carried: &self.carried,
+        };
+        scan::scan(sides, bounds)
     }
 
-    /// Opens one put of a scan: its kind, its size in bytes and its content.
+    /// Opens one put of a scan: its kind, its size in bytes and its content, which ends in an error
+    /// if the file changed while it was read. The content of a link is its target.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::NotReadable`] for anything but a file or link that the session left.
     pub fn read(
         &self,
         path: &RepoPath,
     ) -> Result<(FileKind, u64, Box<dyn Read + Send>), WorkspaceError> {
-        let _ = path;
-        Err(WorkspaceError::Unfinished)
+        read::read(&self.layer, path)
     }
 
-    /// What the session has written so far; for the disk limit.
+    /// What the session has written so far, carried directories included; for the disk limit.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::Io`] if the view is not there any more.
     pub fn usage(&self) -> Result<Usage, WorkspaceError> {
-        Err(WorkspaceError::Unfinished)
+        self.driver.usage(&self.site(), &self.layer)
     }
 
     /// Deletes the session's directory with everything in it.
     ///
     /// # Errors
-    /// See [`WorkspaceError`].
+    /// [`WorkspaceError::Io`]; what could be deleted is, and trying again goes on from there.
     pub fn remove(self) -> Result<(), WorkspaceError> {
-        Err(WorkspaceError::Unfinished)
+        remove_dir(&self.dir)
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { dir: &self.dir, base_root: &self.base_root, base: &self.base, carry: &self.carry }
     }
 }
 
-/// Deletes `dir` with everything in it, whatever a session left there; for a directory that no
-/// [`Workspace`] can be opened on any more.
+/// Deletes `dir` with everything in it, whatever a session left there, following no link; for a
+/// directory of which no [`Workspace`] can be opened any more. Nothing there is success.
 ///
 /// # Errors
-/// See [`WorkspaceError`].
+/// [`WorkspaceError::Io`]; what could be deleted is, and trying again goes on from there.
 pub fn remove_dir(dir: &Path) -> Result<(), WorkspaceError> {
-    let _ = dir;
-    Err(WorkspaceError::Unfinished)
+    remove::remove_dir(dir).map_err(WorkspaceError::io("remove", dir.as_os_str().as_bytes()))
+}
+
+/// The base of a session without one is an empty directory.
+fn base_of(dir: &Path, base_root: &Path, kind: WorkspaceKind) -> Result<PathBuf, WorkspaceError> {
+    if kind != WorkspaceKind::Empty {
+        return Ok(base_root.to_path_buf());
+    }
+    let nothing = dir.join("nothing");
+    make_dir(&nothing, 0o700)?;
+    Ok(nothing)
+}
+
+/// A carried directory is there, is none of the base's own, and is apart from the others.
+fn check_carry(base: &Tree, carry: &[Carry]) -> Result<(), WorkspaceError> {
+    for (at, one) in carry.iter().enumerate() {
+        let refuse = |reason| Err(WorkspaceError::Carry { path: one.path.clone(), reason });
+        if Tree::open(&one.source).is_err() {
+            return refuse("it is not a directory that can be opened");
+        }
+        if one.path.components().any(is_git_name) {
+            return refuse("git keeps that name for itself");
+        }
+        let io = |errno| WorkspaceError::io("look at", one.path.as_bytes())(errno);
+        if base.find(one.path.as_bytes()).map_err(io)?.is_some() {
+            return refuse("the base commit has something there");
+        }
+        for above in ancestors(one.path.as_bytes()) {
+            let found = base.find(above).map_err(io)?;
+            if found.is_some_and(|found| found.nature() != Nature::Directory) {
+                return refuse("the base commit has a file or a link on the way there");
+            }
+        }
+        let meets =
+            |other: &Carry| other.path.is_beneath(&one.path) || one.path.is_beneath(&other.path);
+        if carry[..at].iter().any(meets) {
+            return refuse("another carried directory is there");
+        }
+    }
+    Ok(())
+}
+
+fn open_dir(path: &Path) -> Result<Tree, WorkspaceError> {
+    Tree::open(path).map_err(WorkspaceError::io("open", path.as_os_str().as_bytes()))
+}
+
+/// Makes a directory of our own, and what is above it, with exactly this mode if it is new.
+fn make_dir(path: &Path, mode: u32) -> Result<(), WorkspaceError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(WorkspaceError::std_io("make the directory", path.as_os_str().as_bytes()))
 }

@@ -1,0 +1,51 @@
+//! How a view is made: one file per kind, and this list of them.
+
+mod copy;
+mod overlay;
+
+use std::path::Path;
+
+use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_contract::mount::WorkspaceMount;
+
+use crate::Carry;
+use crate::beneath::Tree;
+use crate::error::WorkspaceError;
+use crate::usage::Usage;
+
+/// Where a view is and what it is of.
+pub(crate) struct Site<'a> {
+    /// The session's directory.
+    pub(crate) dir: &'a Path,
+    /// The base's checkout; an empty directory for a session without one.
+    pub(crate) base_root: &'a Path,
+    /// The same, opened.
+    pub(crate) base: &'a Tree,
+    pub(crate) carry: &'a [Carry],
+}
+
+/// One way to make a view.
+pub(crate) trait Driver: Send + Sync {
+    /// Makes what the view needs, in a directory that is there.
+    fn create(&self, site: &Site<'_>) -> Result<(), WorkspaceError>;
+
+    /// The name in the session's directory of what the session writes.
+    fn layer(&self) -> &'static str;
+
+    /// Whether the layer is all there is, rather than lying over the base.
+    fn hides_base(&self) -> bool;
+
+    /// What `sandbox` mounts.
+    fn mount(&self, site: &Site<'_>) -> WorkspaceMount;
+
+    /// What the session has written.
+    fn usage(&self, site: &Site<'_>, layer: &Tree) -> Result<Usage, WorkspaceError>;
+}
+
+/// The driver of a kind. A session without a base is a copy of nothing.
+pub(crate) fn of(kind: WorkspaceKind) -> &'static dyn Driver {
+    match kind {
+        WorkspaceKind::Overlay => &overlay::Overlay,
+        WorkspaceKind::Copy | WorkspaceKind::Empty => &copy::Copy,
+    }
+}
