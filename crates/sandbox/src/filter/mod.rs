@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
+use cofferdam_contract::capability::WallName;
 use libc::sock_filter;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
@@ -37,14 +38,18 @@ type Chains = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The program of a session; with `debug`, looking into processes of one's own is allowed.
 pub(crate) fn program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, true).map_err(|source| SandboxError::Filter { reason: source.to_string() })
+    compile(debug, true).map_err(unusable)
 }
 
 /// The same walls without events, for a host where an outer listener takes the only place there is
 /// (EBUSY from [`install`]). Calls that a supervisor only looks at are allowed: the look never was
 /// the wall.
 pub(crate) fn silent_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, false).map_err(|source| SandboxError::Filter { reason: source.to_string() })
+    compile(debug, false).map_err(unusable)
+}
+
+fn unusable(error: BackendError) -> SandboxError {
+    SandboxError::WallMissing { wall: WallName::Seccomp, detail: error.to_string() }
 }
 
 fn compile(debug: bool, telling: bool) -> Result<Vec<sock_filter>, BackendError> {
@@ -162,7 +167,8 @@ pub(crate) fn install_silent(program: &[sock_filter]) -> io::Result<()> {
 }
 
 fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<i32> {
-    let length = u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let length =
+        u16::try_from(program.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel only reads the program, which outlives the call.
     let result = unsafe {

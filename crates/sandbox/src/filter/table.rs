@@ -8,8 +8,8 @@ use cofferdam_contract::denial::Operation;
 
 use super::rule::Judge::{Address, Message, Messages, OwnIds};
 use super::rule::{
-    ABSENT, ALLOW, Answer, Condition, Guard, Refusal, groups, has_bit, is, judge, judge_when, masked, not,
-    not_null, tell, tell_outside_debug, tell_when, users,
+    ABSENT, ALLOW, Answer, Condition, Guard, Refusal, groups, has_bit, is, judge, judge_when,
+    masked, not, not_null, tell, tell_outside_debug, tell_when, users,
 };
 
 const MOUNT: Refusal = Refusal {
@@ -109,11 +109,8 @@ const UNSHARE_FLAGS: Guard = &[
 const TERMINAL_COMMANDS: Guard =
     &[&[is(1, libc::TIOCSTI as u64)], &[is(1, libc::TIOCLINUX as u64)]];
 /// Anything but asking, the default and `ADDR_NO_RANDOMIZE`, which sanitizers set for themselves.
-const PERSONALITY: Guard = &[&[
-    not(0, 0),
-    not(0, 0xffff_ffff),
-    not(0, libc::ADDR_NO_RANDOMIZE as u64),
-]];
+const PERSONALITY: Guard =
+    &[&[not(0, 0), not(0, 0xffff_ffff), not(0, libc::ADDR_NO_RANDOMIZE as u64)]];
 /// Families other than Unix, IPv4, IPv6 and netlink; raw IP; netlink other than routing.
 const SOCKET_KINDS: Guard = &[
     &[

@@ -1,1 +1,339 @@
-//! (in work)
+//! Tells of refusals: answers seccomp listeners, watches decoys, and hands records to sinks.
+//!
+//! One watcher serves all sessions of a supervisor with two threads. The first answers: it looks,
+//! replies, and only then writes into the session's bounded [`ledger`]; nothing it does waits for a
+//! sink. The second takes records that are due and hands them over, so that a slow sink slows
+//! records and never a workload. If the watcher dies its listeners close, and the kernel answers
+//! ENOSYS: refused, untold, and nothing hangs. Never runs in init, whose children could then wait
+//! for the very process that waits for them (vfork). Must never know what is done with a record.
+
+mod address;
+mod ledger;
+mod listener;
+mod process;
+mod target;
+mod watched;
+
+use std::collections::HashMap;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use cofferdam_contract::denial::DenialSource;
+use cofferdam_contract::ids::{CallId, RunId, SessionId};
+use cofferdam_contract::ports::{Clock, Entropy};
+use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::fs::inotify;
+
+pub(crate) use self::ledger::Refused;
+use self::watched::Shared;
+use crate::decoy::Decoys;
+use crate::error::SandboxError;
+use crate::spec::{DenialSink, SessionEnd};
+
+/// What is watched of one session.
+pub(crate) struct Watched {
+    pub(crate) session: SessionId,
+    pub(crate) run: Option<RunId>,
+    /// The listener of init's filter; none where an outer one takes its place.
+    pub(crate) listener: Option<OwnedFd>,
+    pub(crate) decoys: Option<Decoys>,
+    pub(crate) sink: Arc<dyn DenialSink>,
+}
+
+const WAKE: u64 = 0;
+const DECOYS: u64 = 1;
+const FIRST_SESSION: u64 = 2;
+
+/// Keeps going when another thread panicked: what these locks guard is whole between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Opened {
+    session: u64,
+    inside: PathBuf,
+}
+
+#[derive(Default)]
+struct Sessions {
+    next: u64,
+    by_key: HashMap<u64, Arc<Shared>>,
+}
+
+#[derive(Default)]
+struct Delivery {
+    stopped: bool,
+    pending: bool,
+}
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    started: Instant,
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    inotify: OwnedFd,
+    /// By watch descriptor. Held while events are read, so that whoever reads nothing knows that
+    /// all has been recorded.
+    decoys: Mutex<HashMap<i32, Opened>>,
+    sessions: Mutex<Sessions>,
+    delivery: Mutex<Delivery>,
+    delivery_changed: Condvar,
+}
+
+/// Watches all sessions of this process until it is dropped.
+pub(crate) struct Watcher {
+    inner: Arc<Inner>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Watcher {
+    /// Starts the two threads.
+    ///
+    /// # Errors
+    /// The host has no descriptor, inotify instance or thread left.
+    pub(crate) fn start(
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, SandboxError> {
+        let failed = SandboxError::system;
+        let action = "starting the watcher of denials";
+        let inner = Arc::new(Inner::new(clock, entropy).map_err(failed(action))?);
+        let mut threads = Vec::new();
+        let bodies: [(&str, fn(&Inner)); 2] =
+            [("denials-answer", Inner::answer_all), ("denials-tell", Inner::deliver_all)];
+        for (name, body) in bodies {
+            let inner = Arc::clone(&inner);
+            let builder = std::thread::Builder::new().name(name.to_owned());
+            threads.push(builder.spawn(move || body(&inner)).map_err(failed(action))?);
+        }
+        Ok(Self { inner, threads })
+    }
+
+    /// Watches one more session, from before anything runs in it.
+    pub(crate) fn watch(&self, watched: Watched) -> Watch {
+        let inner = Arc::clone(&self.inner);
+        let Watched { session, run, listener, decoys, sink } = watched;
+        if let Some(listener) = &listener {
+            listener::wake_synchronously(listener.as_fd());
+        }
+        let shared = Arc::new(Shared::new(session, run, listener, sink));
+        let key = {
+            let mut sessions = lock(&inner.sessions);
+            let key = FIRST_SESSION + sessions.next;
+            sessions.next += 1;
+            sessions.by_key.insert(key, Arc::clone(&shared));
+            key
+        };
+        inner.listen(key, &shared);
+        for (inside, file) in decoys.into_iter().flat_map(|decoys| decoys.files) {
+            inner.watch_decoy(key, &shared, inside, &file);
+        }
+        Watch { inner, shared, key }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        lock(&self.inner.delivery).stopped = true;
+        self.inner.delivery_changed.notify_all();
+        let _full = rustix::io::write(&self.inner.wake, &1_u64.to_ne_bytes());
+        for thread in self.threads.drain(..) {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// One watched session. Dropped, it is no longer watched.
+pub(crate) struct Watch {
+    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    key: u64,
+}
+
+impl Watch {
+    /// A call runs as `host_pid` (as this process numbers it) and that process's children. May come
+    /// after the call's first denials.
+    pub(crate) fn call_started(&self, call: CallId, host_pid: i32) {
+        if self.shared.call_started(call, host_pid) {
+            self.inner.nudge();
+        }
+    }
+
+    /// The call's processes are gone: hands over what is held of it and returns the number of its
+    /// denials. Costs two system calls where there was none.
+    pub(crate) fn call_ended(&self, call: &CallId) -> u64 {
+        self.inner.read_decoys();
+        self.shared.call_ended(call, &self.inner)
+    }
+
+    /// Records a refusal that another part of the boundary made, such as a limit.
+    pub(crate) fn deny(&self, call: Option<&CallId>, refused: Refused) {
+        self.shared.deny(call, refused, &self.inner);
+        self.inner.nudge();
+    }
+
+    /// Ends the watch, hands over everything that is held, and tells how much there was.
+    pub(crate) fn close(self) -> SessionEnd {
+        self.inner.read_decoys();
+        self.inner.forget(self.key, &self.shared);
+        self.shared.end(&self.inner)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.inner.forget(self.key, &self.shared);
+    }
+}
+
+impl Inner {
+    fn new(clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> io::Result<Self> {
+        let inner = Self {
+            clock,
+            entropy,
+            started: Instant::now(),
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            inotify: inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?,
+            decoys: Mutex::default(),
+            sessions: Mutex::default(),
+            delivery: Mutex::default(),
+            delivery_changed: Condvar::new(),
+        };
+        for (descriptor, key) in [(&inner.wake, WAKE), (&inner.inotify, DECOYS)] {
+            let data = epoll::EventData::new_u64(key);
+            epoll::add(&inner.epoll, descriptor, data, epoll::EventFlags::IN)?;
+        }
+        Ok(inner)
+    }
+
+    fn listen(&self, key: u64, shared: &Shared) {
+        let Some(listener) = shared.listener() else { return };
+        let data = epoll::EventData::new_u64(key);
+        if epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN).is_err() {
+            shared.lose(DenialSource::Seccomp, 1);
+        }
+    }
+
+    fn watch_decoy(&self, key: u64, shared: &Shared, inside: PathBuf, file: &std::path::Path) {
+        // Before the lock is free no event can be read, so none can come for an unknown watch.
+        let mut decoys = lock(&self.decoys);
+        match inotify::add_watch(&self.inotify, file, inotify::WatchFlags::OPEN) {
+            Ok(watch) => drop(decoys.insert(watch, Opened { session: key, inside })),
+            Err(_) => shared.lose(DenialSource::Decoy, 1),
+        }
+    }
+
+    fn forget(&self, key: u64, shared: &Shared) {
+        if lock(&self.sessions).by_key.remove(&key).is_none() {
+            return;
+        }
+        if let Some(listener) = shared.listener() {
+            let _not_added = epoll::delete(&self.epoll, listener);
+        }
+        lock(&self.decoys).retain(|watch, opened| {
+            let keep = opened.session != key;
+            if !keep {
+                let _gone_with_its_file = inotify::remove_watch(&self.inotify, *watch);
+            }
+            keep
+        });
+    }
+
+    fn session(&self, key: u64) -> Option<Arc<Shared>> {
+        lock(&self.sessions).by_key.get(&key).map(Arc::clone)
+    }
+
+    /// The first thread: one notification of each session that has any, in turn.
+    fn answer_all(&self) {
+        let mut events = Vec::with_capacity(64);
+        loop {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            for event in &events {
+                match event.data.u64() {
+                    WAKE if lock(&self.delivery).stopped => return,
+                    WAKE => {}
+                    DECOYS => self.read_decoys(),
+                    key => self.answer_one(key, event.flags),
+                }
+            }
+        }
+    }
+
+    fn answer_one(&self, key: u64, flags: epoll::EventFlags) {
+        let Some(shared) = self.session(key) else { return };
+        let answered = flags.contains(epoll::EventFlags::IN) && shared.answer(self).is_ok();
+        // No process is left under the filter, or the listener is broken.
+        if !answered && let Some(listener) = shared.listener() {
+            let _gone = epoll::delete(&self.epoll, listener);
+        }
+    }
+
+    /// Reads all opens of decoys that there are. Any thread may do it.
+    fn read_decoys(&self) {
+        let decoys = lock(&self.decoys);
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        while let Ok(event) = reader.next() {
+            if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                for shared in lock(&self.sessions).by_key.values() {
+                    shared.lose(DenialSource::Decoy, 1);
+                }
+            } else if event.events().contains(inotify::ReadFlags::OPEN)
+                && let Some(opened) = decoys.get(&event.wd())
+                && let Some(shared) = self.session(opened.session)
+            {
+                shared.decoy_opened(&opened.inside, self);
+            }
+        }
+    }
+
+    /// The second thread: hands over what is due.
+    fn deliver_all(&self) {
+        let mut next = None;
+        loop {
+            {
+                let mut delivery = lock(&self.delivery);
+                while !delivery.stopped && !delivery.pending {
+                    let Some(wait) = self.until(next) else { break };
+                    let result = self.delivery_changed.wait_timeout(delivery, wait);
+                    delivery = result.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                if delivery.stopped {
+                    return;
+                }
+                delivery.pending = false;
+            }
+            let sessions: Vec<_> = lock(&self.sessions).by_key.values().cloned().collect();
+            next = sessions.iter().filter_map(|shared| shared.deliver_due(self)).min();
+        }
+    }
+
+    /// How long until `next_ms`; none if it is past. With nothing held: very long.
+    fn until(&self, next_ms: Option<u64>) -> Option<Duration> {
+        let Some(next_ms) = next_ms else { return Some(Duration::from_hours(1)) };
+        next_ms.checked_sub(self.elapsed_ms()).filter(|wait| *wait > 0).map(Duration::from_millis)
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells the second thread that something is held.
+    fn nudge(&self) {
+        lock(&self.delivery).pending = true;
+        self.delivery_changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! What can be known of a process that tried something, read from `/proc` while it waits.
+//!
+//! All of it is what the session claims: bounded, escaped, never a host path. Must never be used
+//! to decide anything but how a record reads.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use cofferdam_contract::denial::DeniedProcess;
+use cofferdam_contract::text::escape_bytes;
+
+/// Longest name that a record holds, before escaping.
+const NAME_BYTES_MAX: usize = 256;
+/// Longest chain of parents that is followed.
+const ANCESTORS_MAX: usize = 64;
+/// Enough of a `/proc` file for every line that is read here.
+const PROC_BYTES_MAX: u64 = 8192;
+
+/// A process as it was while its call waited.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Facts {
+    /// For the record.
+    pub(super) process: Option<DeniedProcess>,
+    /// The process and its parents, as the supervisor numbers them, the process first.
+    pub(super) line: Vec<i32>,
+}
+
+/// User and group ids of a process, as the supervisor numbers them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub(super) users: Vec<u32>,
+    pub(super) groups: Vec<u32>,
+}
+
+fn read_bounded(path: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn status(pid: i32) -> Option<String> {
+    let bytes = read_bounded(&format!("/proc/{pid}/status"), PROC_BYTES_MAX)?;
+    // The name in the first line is the session's; the kernel escapes newlines in it.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Facts of the thread `tid`; the line of parents ends at the first that `is_known`.
+pub(super) fn facts(tid: i32, is_known: &dyn Fn(i32) -> bool) -> Facts {
+    let Some(status) = status(tid) else { return Facts::default() };
+    let number = |name| field(&status, name).and_then(|text| text.trim().parse::<i32>().ok());
+    let Some(pid) = number("Tgid") else { return Facts::default() };
+    let inside = field(&status, "NStgid")
+        .and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok());
+    let process = DeniedProcess { pid: inside, exe: executable(tid), argv0: first_argument(tid) };
+    Facts { process: Some(process), line: line(pid, number("PPid"), is_known) }
+}
+
+fn line(pid: i32, parent: Option<i32>, is_known: &dyn Fn(i32) -> bool) -> Vec<i32> {
+    let mut line = vec![pid];
+    let mut next = parent;
+    while let Some(pid) = next.filter(|pid| *pid > 1) {
+        if line.len() == ANCESTORS_MAX || line.last().copied().is_some_and(is_known) {
+            break;
+        }
+        line.push(pid);
+        next = parent_of(pid);
+    }
+    line
+}
+
+/// Parent by `/proc/PID/stat`: the fourth field, counted behind the name, which may hold anything.
+fn parent_of(pid: i32) -> Option<i32> {
+    let bytes = read_bounded(&format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
+    let behind = bytes.iter().rposition(|byte| *byte == b')')?;
+    let text = std::str::from_utf8(bytes.get(behind + 1..)?).ok()?;
+    text.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The kernel writes the path from the root of the process's own mounts, so this is the path
+/// inside, also for what the host keeps elsewhere.
+fn executable(tid: i32) -> Option<String> {
+    let target = std::fs::read_link(format!("/proc/{tid}/exe")).ok()?;
+    Some(name(target.as_os_str()))
+}
+
+fn first_argument(tid: i32) -> Option<String> {
+    let bytes = read_bounded(&format!("/proc/{tid}/cmdline"), NAME_BYTES_MAX as u64 + 1)?;
+    let first = bytes.split(|byte| *byte == 0).next()?;
+    (!first.is_empty()).then(|| name(OsStr::from_bytes(first)))
+}
+
+/// Bounded and escaped.
+pub(super) fn name(text: &OsStr) -> String {
+    let bytes = text.as_bytes();
+    match bytes.get(..NAME_BYTES_MAX) {
+        Some(start) if bytes.len() > NAME_BYTES_MAX => format!("{}…", escape_bytes(start)),
+        _ => escape_bytes(bytes),
+    }
+}
+
+/// The ids that `tid` has.
+pub(super) fn ids(tid: i32) -> Option<Ids> {
+    let status = status(tid)?;
+    let all = |name| -> Vec<u32> {
+        let text = field(&status, name).unwrap_or_default();
+        text.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect()
+    };
+    let mut groups = all("Gid");
+    groups.extend(all("Groups"));
+    Some(Ids { users: all("Uid"), groups })
+}
+
+/// The supervisor's number for an id inside, by `/proc/PID/{uid,gid}_map`.
+pub(super) fn mapped(tid: i32, map: &str, inside: u32) -> Option<u32> {
+    let bytes = read_bounded(&format!("/proc/{tid}/{map}"), PROC_BYTES_MAX)?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.lines().find_map(|range| {
+        let mut numbers = range.split_ascii_whitespace().map(str::parse::<u32>);
+        let (first, outside, count) =
+            (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+        let offset = inside.checked_sub(first).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}

@@ -1,0 +1,292 @@
+//! One watched session: its listener, its running calls and its ledger.
+//!
+//! Must never call a sink while the state is locked: the answering thread needs that lock.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use cofferdam_contract::denial::{Attribution, DenialSource, DeniedProcess, Operation};
+use cofferdam_contract::ids::{CallId, RunId, SessionId};
+
+use super::address::{self, Destination};
+use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
+use super::listener::{self, Notification, Reply};
+use super::process::{self, Facts};
+use super::{Inner, lock, target};
+use crate::filter::rule::{Answer, Judge, Notice};
+use crate::filter::table;
+use crate::spec::{DenialSink, SessionEnd};
+
+const UNKNOWN: DeniedProcess = DeniedProcess { pid: None, exe: None, argv0: None };
+
+/// A refusal whose call is not known yet: it may have been seen before its call was reported.
+struct Unresolved {
+    refused: Refused,
+    facts: Facts,
+    seen_at: Moment,
+}
+
+#[derive(Default)]
+struct State {
+    /// By the call's first process, as this process numbers it.
+    calls: HashMap<i32, CallId>,
+    unresolved: Vec<Unresolved>,
+    ledger: Ledger,
+}
+
+pub(super) struct Shared {
+    session: SessionId,
+    run: Option<RunId>,
+    listener: Option<OwnedFd>,
+    sink: Arc<dyn DenialSink>,
+    /// Held from taking records to having handed them over, so that they arrive in order and a
+    /// call's are all there when its end is reported. Taken before `state`.
+    delivering: Mutex<()>,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        session: SessionId,
+        run: Option<RunId>,
+        listener: Option<OwnedFd>,
+        sink: Arc<dyn DenialSink>,
+    ) -> Self {
+        let (delivering, state) = (Mutex::default(), Mutex::default());
+        Self { session, run, listener, sink, delivering, state }
+    }
+
+    pub(super) fn listener(&self) -> Option<&OwnedFd> {
+        self.listener.as_ref()
+    }
+
+    /// Answers one notification, then records what was refused. The state stays locked from before
+    /// the reply until the record is made: who gets the lock after a call's end misses nothing.
+    pub(super) fn answer(&self, inner: &Inner) -> io::Result<()> {
+        let Some(listener) = self.listener.as_ref().map(AsFd::as_fd) else { return Ok(()) };
+        let mut state = lock(&self.state);
+        let Some(notification) = listener::receive(listener)? else { return Ok(()) };
+        let Some((notice, refused)) = judge(&notification) else {
+            listener::answer(listener, &notification, Reply::Continue);
+            return Ok(());
+        };
+        let facts = process::facts(notification.pid, &|pid| state.calls.contains_key(&pid));
+        // Gone meanwhile: what was read may be of another process with its number.
+        let valid = listener::is_waiting(listener, &notification);
+        listener::answer(listener, &notification, Reply::Fail(notice.refusal.errno));
+        let facts = if valid { facts } else { Facts::default() };
+        if state.see(refused, facts, inner.moment()) {
+            drop(state);
+            inner.nudge();
+        }
+        Ok(())
+    }
+
+    pub(super) fn decoy_opened(&self, inside: &Path, inner: &Inner) {
+        let refused = Refused {
+            source: DenialSource::Decoy,
+            operation: Operation::Read,
+            target: process::name(inside.as_os_str()),
+            rule: "decoy.opened",
+            reason_code: "decoy_opened",
+            hint: "there is no credential in a session; the doors add them outside",
+        };
+        let changed = {
+            let mut state = lock(&self.state);
+            let call = state.only_call();
+            let attribution = Attribution::Inferred;
+            let seen = Seen { refused, process: UNKNOWN, call, attribution };
+            state.ledger.record(seen, inner.moment())
+        };
+        if changed {
+            inner.nudge();
+        }
+    }
+
+    pub(super) fn deny(&self, call: Option<&CallId>, refused: Refused, inner: &Inner) {
+        let call = call.cloned();
+        let seen = Seen { refused, process: UNKNOWN, call, attribution: Attribution::Exact };
+        lock(&self.state).ledger.record(seen, inner.moment());
+    }
+
+    pub(super) fn lose(&self, source: DenialSource, count: u64) {
+        lock(&self.state).ledger.lose(source, count);
+    }
+
+    /// Joins what was seen before the call was reported; true if there was any.
+    pub(super) fn call_started(&self, call: CallId, host_pid: i32) -> bool {
+        let mut state = lock(&self.state);
+        state.calls.insert(host_pid, call);
+        let mut joined = false;
+        for waiting in std::mem::take(&mut state.unresolved) {
+            if waiting.facts.line.contains(&host_pid) {
+                joined |= state.see(waiting.refused, waiting.facts, waiting.seen_at);
+            } else {
+                state.unresolved.push(waiting);
+            }
+        }
+        joined
+    }
+
+    pub(super) fn call_ended(&self, call: &CallId, inner: &Inner) -> u64 {
+        let _in_order = lock(&self.delivering);
+        let (due, count) = {
+            let mut state = lock(&self.state);
+            if state.only_call().as_ref() == Some(call) {
+                state.infer(u64::MAX);
+            }
+            state.calls.retain(|_, running| running != call);
+            state.ledger.end_call(call, &self.origin(inner))
+        };
+        self.hand_over(due);
+        count
+    }
+
+    /// Hands over what is due; returns when more will be.
+    pub(super) fn deliver_due(&self, inner: &Inner) -> Option<u64> {
+        let _in_order = lock(&self.delivering);
+        let due = {
+            let mut state = lock(&self.state);
+            let now = inner.elapsed_ms();
+            state.infer(now.saturating_sub(HOLD_MS));
+            let mut due = state.ledger.take_due(now, &self.origin(inner));
+            let waiting = state.unresolved.iter().map(|one| one.seen_at.elapsed_ms + HOLD_MS);
+            due.next_ms = due.next_ms.into_iter().chain(waiting).min();
+            due
+        };
+        let next_ms = due.next_ms;
+        self.hand_over(due);
+        next_ms
+    }
+
+    pub(super) fn end(&self, inner: &Inner) -> SessionEnd {
+        let _in_order = lock(&self.delivering);
+        let (due, (denials, denials_lost)) = {
+            let mut state = lock(&self.state);
+            state.infer(u64::MAX);
+            (state.ledger.end(&self.origin(inner)), state.ledger.totals())
+        };
+        self.hand_over(due);
+        SessionEnd { denials, denials_lost }
+    }
+
+    fn origin<'a>(&'a self, inner: &'a Inner) -> Origin<'a> {
+        Origin {
+            session: &self.session,
+            run: self.run.as_ref(),
+            clock: &*inner.clock,
+            entropy: &*inner.entropy,
+        }
+    }
+
+    fn hand_over(&self, due: Due) {
+        for denial in due.denials {
+            self.sink.denied(denial);
+        }
+        for (source, count) in due.lost {
+            self.sink.lost(count, source_name(source));
+        }
+    }
+}
+
+fn source_name(source: DenialSource) -> &'static str {
+    match source {
+        DenialSource::Seccomp => "seccomp",
+        DenialSource::Decoy => "decoy",
+        DenialSource::Limit => "limit",
+        DenialSource::Landlock => "landlock",
+        DenialSource::ToolPolicy => "tool_policy",
+        DenialSource::Egress => "egress",
+        DenialSource::Gateway => "gateway",
+        DenialSource::Gate => "gate",
+    }
+}
+
+impl State {
+    /// Records a refusal, or keeps it until its call is known; true if something is newly held.
+    fn see(&mut self, refused: Refused, facts: Facts, seen_at: Moment) -> bool {
+        let call = facts.line.iter().find_map(|pid| self.calls.get(pid)).cloned();
+        if call.is_none() && !facts.line.is_empty() && self.unresolved.len() < RECORDS_MAX {
+            self.unresolved.push(Unresolved { refused, facts, seen_at });
+            return true;
+        }
+        self.book(refused, facts, call, seen_at)
+    }
+
+    fn book(&mut self, refused: Refused, facts: Facts, call: Option<CallId>, at: Moment) -> bool {
+        let (call, attribution) = match call {
+            Some(call) => (Some(call), Attribution::Exact),
+            None => (self.only_call(), Attribution::Inferred),
+        };
+        let process = facts.process.unwrap_or(UNKNOWN);
+        self.ledger.record(Seen { refused, process, call, attribution }, at)
+    }
+
+    /// Gives up waiting for the call of what was seen until then.
+    fn infer(&mut self, until_ms: u64) {
+        let unresolved = std::mem::take(&mut self.unresolved);
+        for waiting in unresolved {
+            if waiting.seen_at.elapsed_ms <= until_ms {
+                self.book(waiting.refused, waiting.facts, None, waiting.seen_at);
+            } else {
+                self.unresolved.push(waiting);
+            }
+        }
+    }
+
+    /// The running call, where there is exactly one.
+    fn only_call(&self) -> Option<CallId> {
+        let mut calls = self.calls.values();
+        calls.next().filter(|_| calls.next().is_none()).cloned()
+    }
+}
+
+impl Inner {
+    pub(super) fn moment(&self) -> Moment {
+        Moment { utc: self.clock.now(), elapsed_ms: self.elapsed_ms() }
+    }
+}
+
+/// What is to be refused and how it is called; none lets the call through.
+fn judge(notification: &Notification) -> Option<(&'static Notice, Refused)> {
+    // What the table does not have the program does not notify of.
+    let (_, name, Answer::Notify(notice)) = table::find(notification.number)? else { return None };
+    let args = &notification.args;
+    let target = match notice.judge {
+        None => target::target(name, args),
+        Some(Judge::OwnIds { users, groups }) => {
+            let own = has_ids(notification.pid, args, users, groups);
+            (!own).then(|| target::target(name, args))?
+        }
+        Some(judge) => match address::destination(notification.pid, judge, args) {
+            Destination::Near => return None,
+            Destination::Far(address) => address,
+        },
+    };
+    let refusal = notice.refusal;
+    let refused = Refused {
+        source: DenialSource::Seccomp,
+        operation: refusal.operation,
+        target,
+        rule: refusal.rule,
+        reason_code: refusal.reason_code,
+        hint: refusal.hint,
+    };
+    Some((notice, refused))
+}
+
+/// Whether all ids named are the process's own, or mean "no change".
+fn has_ids(tid: i32, args: &[u64; 6], users: &[usize], groups: &[usize]) -> bool {
+    let Some(own) = process::ids(tid) else { return false };
+    let held = |indices: &[usize], map: &str, own: &[u32]| {
+        indices.iter().all(|index| {
+            let id = args.get(*index).map_or(u32::MAX, |id| (*id & 0xffff_ffff) as u32);
+            let outside = || process::mapped(tid, map, id);
+            id == u32::MAX || outside().is_some_and(|outside| own.contains(&outside))
+        })
+    };
+    held(users, "uid_map", &own.users) && held(groups, "gid_map", &own.groups)
+}
