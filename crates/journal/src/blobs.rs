@@ -1,0 +1,170 @@
+//! Content-addressed files for what is too large or too private for an event.
+//!
+//! Only what went through redaction can be put. A blob is a file named by its SHA-256, written
+//! beside its place and renamed into it, so that a file under its name is whole. Who refers to it,
+//! and for how long it is kept, is in the database; several runs may share one file.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use cofferdam_contract::digest::Digest;
+use cofferdam_contract::ids::RunId;
+use cofferdam_contract::request::Retention;
+use sqlx::sqlite::SqlitePool;
+
+use crate::append::Durability;
+use crate::error::JournalError;
+use crate::redact::Redacted;
+use crate::store::parse;
+use crate::writer::{Tx, Work};
+
+/// Largest blob that is stored.
+pub const BLOB_BYTES_MAX: usize = 256 << 20;
+
+fn place(root: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    root.join(&hex[..2]).join(&hex)
+}
+
+/// Writes `bytes` under `digest`, unless they are there already.
+fn write(
+    root: &Path,
+    digest: &Digest,
+    bytes: &[u8],
+    durability: Durability,
+) -> std::io::Result<()> {
+    let path = place(root, digest);
+    let whole = fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64);
+    let directory = root.join(&digest.hex()[..2]);
+    if !whole {
+        fs::create_dir_all(&directory)?;
+        // The name is this process's and this content's own: two writers of the same content in
+        // one process write the same bytes.
+        let unfinished = root.join(format!("{}.{}.tmp", digest.hex(), std::process::id()));
+        let mut file = File::create(&unfinished)?;
+        file.write_all(bytes)?;
+        if durability == Durability::Synced {
+            file.sync_all()?;
+        }
+        fs::rename(&unfinished, &path)?;
+    }
+    if durability == Durability::Synced {
+        File::open(&path)?.sync_all()?;
+        File::open(&directory)?.sync_all()?;
+        File::open(root)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// The bytes under `digest`, if they are what the digest says.
+pub(crate) fn read(root: &Path, digest: &Digest) -> Result<Vec<u8>, JournalError> {
+    let path = place(root, digest);
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => JournalError::BlobMissing(*digest),
+        _ => JournalError::file("read", &path, error),
+    };
+    let file = File::open(&path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    file.take(BLOB_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if Digest::of(&bytes) != *digest {
+        return Err(JournalError::Corrupt(format!("blob {digest} is not what it was")));
+    }
+    Ok(bytes)
+}
+
+/// Every blob that must be there, with one run that refers to it.
+pub(crate) async fn kept(readers: &SqlitePool) -> Result<Vec<(Digest, RunId)>, JournalError> {
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT digest, min(run) FROM blobs WHERE pruned = 0 GROUP BY digest ORDER BY digest",
+    )
+    .fetch_all(readers)
+    .await?;
+    rows.into_iter().map(|(digest, run)| Ok((parse(digest)?, parse(run)?))).collect()
+}
+
+/// See [`crate::Journal::put_blob`].
+pub(crate) struct Put {
+    pub(crate) root: PathBuf,
+    pub(crate) run: RunId,
+    pub(crate) digest: Digest,
+    pub(crate) bytes: std::sync::Arc<Redacted<Vec<u8>>>,
+    pub(crate) retention: Retention,
+    pub(crate) durability: Durability,
+}
+
+impl Put {
+    /// Writes the file, outside of any transaction.
+    pub(crate) fn write(&self) -> Result<(), JournalError> {
+        write(&self.root, &self.digest, self.bytes.get(), self.durability)
+            .map_err(|error| JournalError::file("write", &place(&self.root, &self.digest), error))
+    }
+}
+
+impl Work for Put {
+    type Output = Digest;
+
+    async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Digest, JournalError> {
+        // The longer retention wins; "journal" is less than "run" as text.
+        sqlx::query(
+            "INSERT INTO blobs (digest, run, retention) VALUES (?, ?, ?)
+             ON CONFLICT (digest, run) DO UPDATE
+             SET pruned = 0, retention = min(retention, excluded.retention)",
+        )
+        .bind(self.digest.to_string())
+        .bind(self.run.as_str())
+        .bind(name(self.retention))
+        .execute(&mut *tx.connection)
+        .await?;
+        // Between the writing of the file and this transaction a prune may have taken it away.
+        if !place(&self.root, &self.digest).exists() {
+            self.write()?;
+        }
+        Ok(self.digest)
+    }
+}
+
+fn name(retention: Retention) -> &'static str {
+    match retention {
+        Retention::Run => "run",
+        Retention::Journal => "journal",
+    }
+}
+
+/// See [`crate::Journal::prune`].
+pub(crate) struct Prune {
+    pub(crate) root: PathBuf,
+    pub(crate) run: RunId,
+}
+
+impl Work for Prune {
+    type Output = u64;
+
+    async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<u64, JournalError> {
+        let digests: Vec<String> = sqlx::query_scalar(
+            "UPDATE blobs SET pruned = 1 WHERE run = ? AND retention = 'run' AND pruned = 0
+             RETURNING digest",
+        )
+        .bind(self.run.as_str())
+        .fetch_all(&mut *tx.connection)
+        .await?;
+        let mut removed = 0;
+        for text in digests {
+            let kept: i64 =
+                sqlx::query_scalar("SELECT count(*) FROM blobs WHERE digest = ? AND pruned = 0")
+                    .bind(&text)
+                    .fetch_one(&mut *tx.connection)
+                    .await?;
+            if kept > 0 {
+                continue;
+            }
+            let path = place(&self.root, &parse(text)?);
+            match fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(JournalError::file("remove", &path, error)),
+            }
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,79 @@
+//! Who may append to a run: a kernel file lock, and an epoch that outlives it.
+//!
+//! The lock (flock(2)) belongs to the open file, so the kernel frees it however its holder dies.
+//! The epoch is bumped by every take-over, so that a former holder that is still running, and
+//! thinks that it holds the run, is refused by the database.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+
+use cofferdam_contract::ids::RunId;
+
+use crate::error::JournalError;
+use crate::store::from_db;
+use crate::writer::{Tx, Work};
+
+/// The right to append to a run, until it is dropped.
+#[derive(Debug)]
+pub struct Hold {
+    run: RunId,
+    epoch: u64,
+    _lock: Lock,
+}
+
+impl Hold {
+    pub(crate) fn new(run: RunId, epoch: u64, lock: Lock) -> Self {
+        Self { run, epoch, _lock: lock }
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Which holder this is.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+}
+
+/// The locked file. It is never removed: a new file under the same name would be another lock.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock of `run` at once or not at all.
+    pub(crate) fn take(locks: &Path, run: &RunId) -> Result<Self, JournalError> {
+        let path = locks.join(format!("{run}.lock"));
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| JournalError::file("open", &path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(JournalError::RunHeld(run.clone())),
+            Err(TryLockError::Error(error)) => Err(JournalError::file("lock", &path, error)),
+        }
+    }
+}
+
+/// Begins a new epoch.
+pub(crate) struct BumpEpoch(pub(crate) RunId);
+
+impl Work for BumpEpoch {
+    type Output = u64;
+
+    async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<u64, JournalError> {
+        let epoch: Option<i64> =
+            sqlx::query_scalar("UPDATE runs SET epoch = epoch + 1 WHERE run = ? RETURNING epoch")
+                .bind(self.0.as_str())
+                .fetch_optional(&mut *tx.connection)
+                .await?;
+        from_db(epoch.ok_or_else(|| JournalError::RunUnknown(self.0.clone()))?)
+    }
+}

@@ -1,0 +1,153 @@
+//! The `Record` port: what leaves write through, bound to one run and one hold.
+//!
+//! `commit` waits for the writer. `observe` puts the event into a bounded queue and returns; a
+//! background pump appends what waits. What the queue could not take is counted, and the count
+//! becomes a `denial.lost` event as soon as the pump has room, so that the loss itself is never
+//! lost while the journal works.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cofferdam_contract::events::{DenialEvent, EventBody, Lost};
+use cofferdam_contract::ids::{EventId, PrincipalId, RunId};
+use cofferdam_contract::ports::{PortFuture, Record};
+use cofferdam_contract::problem::Problem;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::append::{Append, Durability, Expected, NewEvent};
+use crate::error::JournalError;
+use crate::writer::Writer;
+
+/// Observed events that wait before more of them are counted as lost.
+const OBSERVED_MAX: usize = 4096;
+/// Observed events in one append.
+const PUMPED_MAX: usize = 256;
+
+/// Writes events of one run for whoever holds it.
+#[derive(Clone)]
+pub struct Recorder {
+    scribe: Arc<Scribe>,
+    queue: mpsc::Sender<Observed>,
+}
+
+enum Observed {
+    Event(Box<EventBody>),
+    Flush(oneshot::Sender<Result<(), JournalError>>),
+}
+
+/// What `commit` and the pump share.
+struct Scribe {
+    writer: Writer,
+    run: RunId,
+    epoch: u64,
+    actor: PrincipalId,
+    cause: Option<EventId>,
+    /// Observed events that are lost and not yet told of.
+    untold: AtomicU64,
+    /// Observed events that are lost.
+    lost: AtomicU64,
+}
+
+impl Recorder {
+    pub(crate) fn start(
+        writer: Writer,
+        (run, epoch): (RunId, u64),
+        actor: PrincipalId,
+        cause: Option<EventId>,
+    ) -> Self {
+        let (untold, lost) = (AtomicU64::new(0), AtomicU64::new(0));
+        let scribe = Arc::new(Scribe { writer, run, epoch, actor, cause, untold, lost });
+        let (queue, observed) = mpsc::channel(OBSERVED_MAX);
+        tokio::spawn(pump(Arc::clone(&scribe), observed));
+        Self { scribe, queue }
+    }
+
+    /// Waits until everything observed so far is written, the loss included.
+    ///
+    /// # Errors
+    /// [`JournalError::ObservationsLost`] if the journal did not take them.
+    pub async fn flush(&self) -> Result<(), JournalError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.send(Observed::Flush(reply)).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// How many observed events were lost so far; above zero, the run's events are incomplete.
+    pub fn lost(&self) -> u64 {
+        self.scribe.lost.load(Ordering::Acquire)
+    }
+}
+
+impl Record for Recorder {
+    fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
+        Box::pin(async move { self.scribe.append(events).await.map_err(Problem::from) })
+    }
+
+    fn observe(&self, event: EventBody) {
+        if self.queue.try_send(Observed::Event(Box::new(event))).is_err() {
+            self.scribe.lose(1);
+        }
+    }
+}
+
+impl Scribe {
+    fn lose(&self, count: u64) {
+        self.lost.fetch_add(count, Ordering::AcqRel);
+        self.untold.fetch_add(count, Ordering::AcqRel);
+    }
+
+    async fn append(&self, bodies: Vec<EventBody>) -> Result<(), JournalError> {
+        let (actor, cause) = (&self.actor, &self.cause);
+        let event = |body| NewEvent { body, actor: actor.clone(), cause: cause.clone() };
+        let events: Vec<_> = bodies.into_iter().map(event).collect();
+        let work = Append {
+            run: self.run.clone(),
+            epoch: self.epoch,
+            expected: Expected::Any,
+            batch: events.into(),
+        };
+        self.writer.run(work, Durability::Commit).await.map(|_| ())
+    }
+
+    /// Appends `events` and tells of the loss. What the journal refuses is lost as well.
+    async fn write(&self, mut events: Vec<EventBody>) -> Result<(), JournalError> {
+        let observed = events.len() as u64;
+        let untold = self.untold.swap(0, Ordering::AcqRel);
+        if untold > 0 {
+            let lost = Lost { count: untold, source: "journal".to_owned() };
+            events.push(EventBody::Denial(DenialEvent::Lost(lost)));
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.append(events).await;
+        if outcome.is_err() {
+            self.lost.fetch_add(observed, Ordering::AcqRel);
+            self.untold.fetch_add(observed + untold, Ordering::AcqRel);
+        }
+        outcome
+    }
+}
+
+async fn pump(scribe: Arc<Scribe>, mut queue: mpsc::Receiver<Observed>) {
+    let mut waiting = Vec::with_capacity(PUMPED_MAX);
+    let mut failed = false;
+    while queue.recv_many(&mut waiting, PUMPED_MAX).await > 0 {
+        let (mut events, mut flushes) = (vec![], vec![]);
+        for observed in waiting.drain(..) {
+            match observed {
+                Observed::Event(event) => events.push(*event),
+                Observed::Flush(reply) => flushes.push(reply),
+            }
+        }
+        failed |= scribe.write(events).await.is_err();
+        for reply in flushes {
+            let lost = scribe.untold.load(Ordering::Acquire);
+            let outcome = if failed { Err(JournalError::ObservationsLost(lost)) } else { Ok(()) };
+            let _ = reply.send(outcome);
+            failed = false;
+        }
+    }
+    // The last recorder is gone; a loss that nobody asked about is still told.
+    let _ = scribe.write(vec![]).await;
+}

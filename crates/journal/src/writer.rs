@@ -1,0 +1,241 @@
+//! The one writer of this process, and group commit.
+//!
+//! Callers queue pieces of [`Work`]; the writer applies as many as wait, each in a savepoint of
+//! its own, and commits them together. A piece that is refused takes nothing of the others with
+//! it. An answer is sent only after the commit that holds it.
+//!
+//! Durability. In WAL mode a commit under `synchronous=NORMAL` is in the page cache: it survives
+//! the death of every process, not that of the power. Under `FULL` the log is synced after the
+//! commit frame (<https://www.sqlite.org/pragma.html#pragma_synchronous>). The log is one file
+//! written in order and each frame's checksum covers the ones before it, so that one synced
+//! commit makes all earlier ones durable too. The pragma cannot change inside a transaction, so
+//! it is set before each one, to what the most careful piece in it asks for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use cofferdam_contract::ports::{Clock, Entropy};
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::append::Durability;
+use crate::error::JournalError;
+
+/// Pieces that wait before callers have to.
+const QUEUE_MAX: usize = 1024;
+/// Pieces in one transaction.
+const BATCH_MAX: usize = 256;
+
+/// What a piece of work may use.
+pub(crate) struct Tx<'a> {
+    pub(crate) connection: &'a mut SqliteConnection,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) entropy: &'a dyn Entropy,
+}
+
+/// One change of the database, all or nothing.
+pub(crate) trait Work: Send + 'static {
+    /// What its caller gets.
+    type Output: Send + 'static;
+
+    /// Makes the change; an error undoes all of it.
+    fn apply(
+        &mut self,
+        tx: &mut Tx<'_>,
+    ) -> impl Future<Output = Result<Self::Output, JournalError>> + Send;
+}
+
+type Applied<'a> = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send + 'a>>;
+
+/// A piece of work whose output type is forgotten, so that different ones can share a queue.
+trait Piece: Send {
+    fn durability(&self) -> Durability;
+    fn apply<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> Applied<'a>;
+    fn answer(self: Box<Self>, outcome: Result<(), JournalError>);
+}
+
+struct Queued<W: Work> {
+    work: W,
+    durability: Durability,
+    output: Option<W::Output>,
+    reply: oneshot::Sender<Result<W::Output, JournalError>>,
+}
+
+impl<W: Work> Piece for Queued<W> {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn apply<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> Applied<'a> {
+        Box::pin(async move {
+            self.output = Some(self.work.apply(tx).await?);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<(), JournalError>) {
+        let Self { output, reply, .. } = *self;
+        // A caller that has gone away does not want to know.
+        let _ = reply.send(outcome.and_then(|()| output.ok_or(JournalError::Closed)));
+    }
+}
+
+/// The callers' end of the queue.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Box<dyn Piece>>,
+}
+
+impl Writer {
+    /// Starts the writer on the current runtime; it ends when the last caller's end is dropped.
+    pub(crate) fn start(mut desk: Desk) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, mut pieces) = mpsc::channel(QUEUE_MAX);
+        let ended = tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while pieces.recv_many(&mut batch, BATCH_MAX).await > 0 {
+                desk.write(std::mem::take(&mut batch)).await;
+            }
+            let _ = sqlx::Connection::close(desk.connection).await;
+        });
+        (Self { queue }, ended)
+    }
+
+    /// Queues `work` and waits until it is committed.
+    pub(crate) async fn run<W: Work>(
+        &self,
+        work: W,
+        durability: Durability,
+    ) -> Result<W::Output, JournalError> {
+        let (reply, answer) = oneshot::channel();
+        let piece = Box::new(Queued { work, durability, output: None, reply });
+        self.queue.send(piece).await.map_err(|_| JournalError::Closed)?;
+        answer.await.map_err(|_| JournalError::Closed)?
+    }
+}
+
+/// The writer's own end: the connection and what every piece may use.
+pub(crate) struct Desk {
+    pub(crate) connection: SqliteConnection,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) entropy: Arc<dyn Entropy>,
+    #[cfg(feature = "fault")]
+    pub(crate) faults: Option<crate::fault::Countdown>,
+}
+
+impl Desk {
+    async fn write(&mut self, batch: Vec<Box<dyn Piece>>) {
+        let mut applied = Vec::with_capacity(batch.len());
+        let mut batch = batch.into_iter();
+        let mut crashed = Vec::new();
+        let synced = batch.as_slice().iter().any(|piece| piece.durability() == Durability::Synced);
+        if let Err(error) = self.begin(synced).await {
+            return batch.for_each(|piece| piece.answer(Err(error.clone())));
+        }
+        let alone = batch.len() == 1;
+        let mut broken = None;
+        for mut piece in batch.by_ref() {
+            if self.dies(Moment::Before) {
+                crashed.push(piece);
+                break;
+            }
+            match self.apply(piece.as_mut(), alone).await {
+                Ok(()) => {}
+                Err(Refusal::Piece(error)) => {
+                    piece.answer(Err(error));
+                    continue;
+                }
+                Err(Refusal::Batch(error)) => {
+                    applied.push(piece);
+                    broken = Some(error);
+                    break;
+                }
+            }
+            if self.dies(Moment::After) {
+                crashed.push(piece);
+                break;
+            }
+            applied.push(piece);
+        }
+        let outcome = match broken {
+            Some(error) => Err(error),
+            None => self.execute("COMMIT").await,
+        };
+        if outcome.is_err() {
+            // SQLite may have rolled back by itself already; then this fails, and may.
+            let _ = self.execute("ROLLBACK").await;
+        }
+        applied.into_iter().for_each(|piece| piece.answer(outcome.clone()));
+        let rest = outcome.err().unwrap_or(JournalError::Crashed);
+        crashed.into_iter().chain(batch).for_each(|piece| piece.answer(Err(rest.clone())));
+    }
+
+    async fn begin(&mut self, synced: bool) -> Result<(), JournalError> {
+        self.alive()?;
+        self.execute(if synced { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" })
+            .await?;
+        self.execute("BEGIN IMMEDIATE").await
+    }
+
+    /// Applies one piece. A piece that is alone needs no savepoint: what it did before it was
+    /// refused is undone by never having been committed.
+    async fn apply(&mut self, piece: &mut dyn Piece, alone: bool) -> Result<(), Refusal> {
+        if !alone {
+            self.execute("SAVEPOINT piece").await.map_err(Refusal::Batch)?;
+        }
+        let mut tx =
+            Tx { connection: &mut self.connection, clock: &*self.clock, entropy: &*self.entropy };
+        match piece.apply(&mut tx).await {
+            Ok(()) if alone => Ok(()),
+            Ok(()) => self.execute("RELEASE piece").await.map_err(Refusal::Batch),
+            Err(error) if alone => Err(Refusal::Batch(error)),
+            Err(error) => {
+                self.execute("ROLLBACK TO piece").await.map_err(Refusal::Batch)?;
+                self.execute("RELEASE piece").await.map_err(Refusal::Batch)?;
+                Err(Refusal::Piece(error))
+            }
+        }
+    }
+
+    async fn execute(&mut self, statement: &'static str) -> Result<(), JournalError> {
+        sqlx::raw_sql(statement).execute(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+/// How far a failure reaches.
+enum Refusal {
+    /// To this piece.
+    Piece(JournalError),
+    /// To the whole transaction.
+    Batch(JournalError),
+}
+
+/// Where a planned death may happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Moment {
+    Before,
+    After,
+}
+
+#[cfg(feature = "fault")]
+impl Desk {
+    fn dies(&mut self, moment: Moment) -> bool {
+        self.faults.as_mut().is_some_and(|faults| faults.dies(moment))
+    }
+
+    fn alive(&self) -> Result<(), JournalError> {
+        self.faults.as_ref().map_or(Ok(()), crate::fault::Countdown::alive)
+    }
+}
+
+#[cfg(not(feature = "fault"))]
+#[expect(clippy::unused_self, reason = "the same signature with and without the feature")]
+impl Desk {
+    fn dies(&mut self, _moment: Moment) -> bool {
+        false
+    }
+
+    fn alive(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
