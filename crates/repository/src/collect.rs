@@ -1,0 +1,121 @@
+//! Takes back disk space: prepared bases that nobody uses, the least recently used first.
+//!
+//! A base in use is locked and stays. Must never touch what `keep` names.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::error::RepositoryError;
+use crate::lock::{Lock, Mode};
+use crate::store::Broker;
+
+/// How much may stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retain {
+    /// At most this many bases.
+    pub bases_max: usize,
+    /// At most this many bytes of bases, as far as files' sizes tell.
+    pub bytes_max: u64,
+}
+
+/// What was done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Collected {
+    /// Bases that were removed.
+    pub removed: usize,
+    /// Bases that are still there.
+    pub kept: usize,
+    /// Bytes that were freed.
+    pub freed_bytes: u64,
+}
+
+impl Broker {
+    /// Removes prepared bases beyond what may stay, and what dead preparers left. A base that is
+    /// in use counts but stays.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Io`] if the cache cannot be read or something cannot be removed.
+    pub fn collect_garbage(&self, retain: &Retain) -> Result<Collected, RepositoryError> {
+        let bases = self.inner.bases_dir();
+        let mut found = Vec::new();
+        for name in names(&bases)? {
+            match name.split_once('.') {
+                None => found.push((used(&bases, &name), name)),
+                Some((key, rest)) if rest.starts_with("tmp-") => {
+                    let lock = bases.join(format!("{key}.lock"));
+                    if Lock::try_take(&lock, Mode::Exclusive)?.is_some() {
+                        remove(&bases.join(&name))?;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        found.sort_by(|a, b| b.cmp(a));
+        let mut done = Collected::default();
+        let mut bytes = 0_u64;
+        for (_, name) in found {
+            let size = size_bytes(&bases.join(&name));
+            let fits = done.kept < retain.bases_max && bytes + size <= retain.bytes_max;
+            if !fits && self.remove_base(&bases, &name)? {
+                done.removed += 1;
+                done.freed_bytes += size;
+            } else {
+                done.kept += 1;
+                bytes += size;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether the base could be removed: nobody holds it.
+    fn remove_base(&self, bases: &Path, key: &str) -> Result<bool, RepositoryError> {
+        let path = bases.join(format!("{key}.lock"));
+        let Some(lock) = Lock::try_take(&path, Mode::Exclusive)? else { return Ok(false) };
+        // Renamed first: a removal that stops half-way leaves nothing that looks complete.
+        let doomed = bases.join(format!("{key}.{}", self.inner.scratch_name()));
+        fs::rename(bases.join(key), &doomed)
+            .map_err(RepositoryError::io("a base could not be removed"))?;
+        remove(&doomed)?;
+        lock.retire(&path);
+        Ok(true)
+    }
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, RepositoryError> {
+    match fs::read_dir(dir) {
+        Ok(entries) => {
+            Ok(entries.flatten().filter_map(|it| it.file_name().into_string().ok()).collect())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => {
+            Err(RepositoryError::Io { what: "the cache could not be read".to_owned(), source })
+        }
+    }
+}
+
+/// Each use dates the lock file.
+fn used(bases: &Path, key: &str) -> SystemTime {
+    let dated = fs::metadata(bases.join(format!("{key}.lock"))).and_then(|it| it.modified());
+    dated.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn remove(dir: &Path) -> Result<(), RepositoryError> {
+    fs::remove_dir_all(dir).map_err(RepositoryError::io("a base could not be removed"))
+}
+
+/// Sizes of all files beneath, links not followed.
+fn size_bytes(dir: &Path) -> u64 {
+    let mut pending: Vec<PathBuf> = vec![dir.to_owned()];
+    let mut total = 0;
+    while let Some(dir) = pending.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(data) if data.is_dir() => pending.push(entry.path()),
+                Ok(data) => total += data.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    total
+}
