@@ -38,23 +38,28 @@ pub fn is_readable(version: &FileVersion) -> bool {
         && version.size_bytes <= SCAN_BYTES_MAX
 }
 
-/// The regular file's content on each side, where there is one that can be looked into.
+/// A regular file's content on each side, where there is one that can be looked into.
+#[derive(Default)]
+pub struct Sides {
+    /// In the base.
+    pub before: Option<Vec<u8>>,
+    /// In the result.
+    pub after: Option<Vec<u8>>,
+}
+
+/// Reads both sides.
 ///
 /// # Errors
 /// What the port says.
-pub fn sides(
-    contents: &dyn Contents,
-    change: &FileChange,
-) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>), Problem> {
-    let before = match &change.before {
-        Some(version) if is_readable(version) => Some(contents.before(change)?),
-        _ => None,
-    };
-    let after = match &change.after {
-        Some(version) if is_readable(version) => Some(contents.after(change)?),
-        _ => None,
-    };
-    Ok((before, after))
+pub fn sides(contents: &dyn Contents, change: &FileChange) -> Result<Sides, Problem> {
+    let mut sides = Sides::default();
+    if change.before.as_ref().is_some_and(is_readable) {
+        sides.before = Some(contents.before(change)?);
+    }
+    if change.after.as_ref().is_some_and(is_readable) {
+        sides.after = Some(contents.after(change)?);
+    }
+    Ok(sides)
 }
 
 /// What the change adds to this path; `None` if the result has no regular file there that can be
@@ -66,7 +71,7 @@ pub fn added(contents: &dyn Contents, change: &FileChange) -> Result<Option<Adde
     if !change.after.as_ref().is_some_and(is_readable) {
         return Ok(None);
     }
-    let (before, after) = sides(contents, change)?;
+    let Sides { before, after } = sides(contents, change)?;
     let after = after.unwrap_or_default();
     Ok(Some(Added {
         lines: added_lines(before.as_deref().unwrap_or_default(), &after),

@@ -18,6 +18,21 @@ pub const PROFILE_BYTES_MAX: usize = 256 << 10;
 /// Most commands that a gate runs.
 pub const COMMANDS_MAX: usize = 32;
 
+/// Names that a command cannot have: the gate's own checks.
+pub const RESERVED_NAMES: &[&str] = &[
+    "scope",
+    "protected",
+    "complete",
+    "size",
+    "kinds",
+    "unicode",
+    "secrets",
+    "dependencies",
+    "host",
+    "commands",
+    "detect",
+];
+
 /// The built-in profiles: name and TOML text.
 pub const BUILTINS: &[(&str, &str)] = &[
     ("assist", include_str!("../profiles/assist.toml")),
@@ -365,6 +380,9 @@ pub(crate) fn check_commands(commands: &[CheckCommand]) -> Result<(), String> {
         let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_".contains(&b));
         if !plain || name.is_empty() || name.len() > 64 {
             return Err("a name is 1 to 64 letters, digits, dots, dashes or underscores".to_owned());
+        }
+        if RESERVED_NAMES.contains(&name.as_str()) {
+            return Err(format!("{name} is a check of the gate's own"));
         }
         if !names.insert(name) {
             return Err(format!("{name} is there twice"));

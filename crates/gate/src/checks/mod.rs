@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod complete;
 pub mod dependencies;
+pub mod detect;
 pub mod host;
 pub mod kinds;
 pub mod protected;
