@@ -86,6 +86,7 @@ impl Outcome {
 }
 
 codes! {
+    Stopped, "stopped", Refused, "start a new run, or look at what was done with cofferdam show";
     Internal, "internal", Internal, "this is a defect: please report it with the output of cofferdam doctor --json";
     StorageFailed, "storage_failed", Internal, "check that the state directory is writable and has room, then run the command again";
     JournalCorrupt, "journal_corrupt", Internal, "run cofferdam journal verify to see where the chain breaks, and restore the state directory from a copy";

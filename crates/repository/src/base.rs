@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::digest::Digest;
+use cofferdam_contract::events::BaseCommit;
 use cofferdam_contract::path::RepoPath;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RepositoryError;
-use crate::git::GitCommand;
-use crate::locate::{Base, Repository, read_small};
+use crate::locate::{Repository, read_small};
 use crate::lock::{Lock, Mode};
+use crate::process::GitCommand;
 use crate::store::{Broker, ObjectFormat, make_dir};
 
 /// Largest `.gitattributes` that is looked at, as git has it (attr.h).
@@ -70,7 +71,7 @@ impl Broker {
     pub fn prepare(
         &self,
         repository: &Repository,
-        base: &Base,
+        base: &BaseCommit,
         progress: &dyn Fn(Progress),
     ) -> Result<PreparedBase, RepositoryError> {
         let bases = self.inner.bases_dir();
@@ -141,7 +142,7 @@ impl Place {
 }
 
 /// The same commit with another branch name or other cuts of history looks different inside.
-fn key(repository: &Repository, base: &Base) -> Result<String, RepositoryError> {
+fn key(repository: &Repository, base: &BaseCommit) -> Result<String, RepositoryError> {
     let branch = base.branch.as_deref().unwrap_or_default();
     let cuts = match repository.traits.shallow {
         true => fs::read(repository.common_dir.join("shallow"))
@@ -171,7 +172,7 @@ fn touch(path: &Path, time: SystemTime) -> Result<(), RepositoryError> {
 
 fn build(
     repository: &Repository,
-    base: &Base,
+    base: &BaseCommit,
     scratch: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<(), RepositoryError> {
@@ -196,7 +197,7 @@ fn build(
 /// One base in the making.
 struct Build<'a> {
     repository: &'a Repository,
-    base: &'a Base,
+    base: &'a BaseCommit,
     root: PathBuf,
     git_dir: PathBuf,
 }

@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cofferdam_contract::digest::ObjectId;
+use cofferdam_contract::events::BaseCommit;
 use cofferdam_contract::request::RepositorySource;
 use cofferdam_contract::text::escape_bytes;
 
 use crate::error::RepositoryError;
-use crate::git::{GitCommand, Place};
+use crate::git::Place;
+use crate::process::GitCommand;
 use crate::store::{Broker, Inner, ObjectFormat, parse_id};
 
 /// What is special about a repository. All of these are supported as far as they are explained.
@@ -40,17 +42,6 @@ pub struct Repository {
     pub(crate) work_tree: Option<PathBuf>,
     pub(crate) format: ObjectFormat,
     pub(crate) traits: Traits,
-}
-
-/// A commit to start from.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Base {
-    /// The commit.
-    pub commit: ObjectId,
-    /// Its tree.
-    pub tree: ObjectId,
-    /// The branch that the revision names, in full (`refs/heads/…`), if it names one.
-    pub branch: Option<String>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -231,7 +222,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::InputRefused`], [`RepositoryError::UnbornBranch`] or
     /// [`RepositoryError::RevisionUnknown`].
-    pub fn resolve(&self, revision: &str) -> Result<Base, RepositoryError> {
+    pub fn resolve(&self, revision: &str) -> Result<BaseCommit, RepositoryError> {
         let dashed = revision.starts_with('-');
         if revision.is_empty() || dashed || revision.chars().any(char::is_control) {
             let text = "a revision does not begin with a dash and has no control characters";
@@ -244,7 +235,7 @@ impl Repository {
             .parse_revision(&format!("{commit}^{{tree}}"))?
             .ok_or_else(|| self.missing(&commit))?;
         let branch = self.branch_named(revision)?;
-        Ok(Base { commit, tree, branch })
+        Ok(BaseCommit { commit, tree, branch })
     }
 
     /// Where a branch, in full, is; `None` if it is not there.

@@ -39,8 +39,8 @@ pub use budget::{BudgetEvent, Exhausted, Reserved, Settled};
 pub use call::{CallEnd, CallEvent, CallOutcome, Decided, Started};
 pub use effect::{EffectEvent, EffectFailure, EffectIntent, EffectOutcome};
 pub use run::{
-    Admitted, Attested, Checked, Checkpointed, End, EndState, Prepared, Rechecking, Resumed,
-    RunEvent, Worked,
+    Admitted, Attested, BaseCommit, Checked, Checkpointed, End, EndState, Prepared, Rechecking,
+    Resumed, RunEvent, Worked,
 };
 pub use session::{Closed, DenialEvent, Lost, Opened, SessionEvent};
 
