@@ -1,0 +1,99 @@
+//! The synthesised /etc: what programs need to start, and nothing that says whose host this is.
+//!
+//! Never bound: anything that may hold tokens (`gitconfig`, `npmrc`, `pip.conf`, `maven`), keys
+//! (`ssl/private`, `ssh`), accounts (`shadow`, the host's `passwd`) or identity (`machine-id`).
+
+use std::path::{Path, PathBuf};
+
+use super::{Builder, GID, HOME, UID, USER};
+
+/// The system-wide git configuration inside; every git is pointed at it by `GIT_CONFIG_SYSTEM`.
+pub(super) const GIT_CONFIG: &str = "/etc/gitconfig";
+
+/// Files and directories that are the same for everybody.
+const BOUND: &[&str] = &[
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "alternatives",
+    "ca-certificates.conf",
+    "ssl/certs",
+    "ssl/cert.pem",
+    "ssl/openssl.cnf",
+    "pki/tls/certs",
+    "pki/tls/cert.pem",
+    "pki/tls/openssl.cnf",
+    "pki/ca-trust/extracted",
+    "crypto-policies",
+    "localtime",
+    "os-release",
+    "debian_version",
+    "mime.types",
+    "magic",
+    "services",
+    "protocols",
+    "terminfo",
+    "inputrc",
+    "locale.alias",
+    "fonts",
+    "perl",
+];
+
+pub(super) fn add(builder: &mut Builder<'_>) {
+    let etc = Path::new("/etc");
+    for name in BOUND {
+        builder.bind(&etc.join(name));
+    }
+    add_versioned(builder, etc);
+    for (name, content) in synthesised() {
+        builder.files.push((etc.join(name), content.into_bytes()));
+    }
+    builder.links.insert((etc.join("mtab"), PathBuf::from("/proc/self/mounts")));
+}
+
+/// Distributions keep parts of Java and Python in directories with the version in their name. Of
+/// Java's, `management` may hold passwords.
+fn add_versioned(builder: &mut Builder<'_>, etc: &Path) {
+    let Ok(entries) = etc.read_dir() else { return };
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("python") {
+            builder.bind(&path);
+        } else if name.starts_with("java") {
+            let Ok(parts) = path.read_dir() else { continue };
+            for part in parts.filter_map(Result::ok) {
+                if part.file_name() != "management" {
+                    builder.bind(&part.path());
+                }
+            }
+        }
+    }
+}
+
+fn synthesised() -> Vec<(&'static str, String)> {
+    let passwd = format!(
+        "root:x:0:0:root:/root:/usr/sbin/nologin\n\
+         {USER}:x:{UID}:{GID}:{USER}:{HOME}:/bin/sh\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    );
+    let group = format!("root:x:0:\n{USER}:x:{GID}:\nnogroup:x:65534:\n");
+    // No stat data that an overlay cannot keep, or the first status hashes every file. The
+    // workspace belongs to another user where the base is shared.
+    let gitconfig = format!(
+        "[core]\n\tcheckStat = minimal\n\ttrustctime = false\n[safe]\n\tdirectory = *\n\
+         [user]\n\tname = {USER}\n\temail = {USER}@session.invalid\n[gc]\n\tauto = 0\n"
+    );
+    vec![
+        ("passwd", passwd),
+        ("group", group),
+        ("hosts", "127.0.0.1\tlocalhost session\n::1\tlocalhost session\n".to_owned()),
+        ("hostname", "session\n".to_owned()),
+        ("host.conf", "multi on\n".to_owned()),
+        ("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n".to_owned()),
+        ("resolv.conf", String::new()),
+        ("shells", "/bin/sh\n/bin/bash\n".to_owned()),
+        ("gitconfig", gitconfig),
+    ]
+}

@@ -1,0 +1,223 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    /// A home with toolchains and with every kind of secret beside them.
+    fn new() -> Self {
+        let host = Self { dir: tempfile::tempdir().unwrap() };
+        for program in [
+            ".cargo/bin/cargo",
+            ".rustup/toolchains/stable/bin/rustc",
+            ".pyenv/bin/pyenv",
+            ".pyenv/libexec/pyenv-exec",
+            ".pyenv/shims/python",
+            ".pyenv/versions/3.12/bin/python",
+            ".nvm/versions/node/v20/bin/node",
+            ".local/bin/mine",
+            ".local/share/uv/tools/ruff/bin/ruff",
+            ".local/share/pipx/venvs/black/bin/black",
+            "miniconda3/bin/conda",
+            "miniconda3/conda-meta/history",
+            "project/.venv/bin/pytest",
+            ".config/tool/bin/program",
+            "bin/script",
+        ] {
+            host.write(program, "program");
+        }
+        host.write("project/.venv/pyvenv.cfg", "home = /usr/bin\n");
+        host.write(".rustup/settings.toml", SETTINGS);
+        host.write(".cargo/registry/cache/index/crate.crate", "crate");
+        for secret in SECRETS {
+            host.write(secret, "SECRET");
+        }
+        symlink("/etc/shadow", host.home().join(".local/bin/shadow")).unwrap();
+        symlink(host.home().join(".ssh"), host.home().join("keys")).unwrap();
+        host
+    }
+
+    fn home(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&self, path: &str, content: &str) {
+        let path = self.home().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn view(&self, entries: &[&str]) -> View {
+        let paths = entries.iter().map(|entry| {
+            if entry.starts_with('/') { PathBuf::from(entry) } else { self.home().join(entry) }
+        });
+        let path = std::env::join_paths(paths).unwrap();
+        View::of_host(&path, self.home(), &|_| None)
+    }
+}
+
+const SETTINGS: &str = "version = \"12\"\ndefault_toolchain = \"stable\"\n\n[overrides]\n\
+                        \"/home/someone/secret-project\" = \"nightly\"\n";
+
+/// Files of which none may be below any bind.
+const SECRETS: &[&str] = &[
+    ".cargo/credentials.toml",
+    ".cargo/credentials",
+    ".cargo/config.toml",
+    ".npmrc",
+    ".netrc",
+    ".pypirc",
+    ".gitconfig",
+    ".git-credentials",
+    ".ssh/id_ed25519",
+    ".aws/credentials",
+    ".config/gh/hosts.yml",
+    ".docker/config.json",
+    ".nvm/versions/node/v20/etc/npmrc",
+    ".pyenv/versions/3.12/pip.conf",
+    ".local/share/uv/credentials/token",
+    "miniconda3/.condarc",
+    "project/.venv/pip.conf",
+    "project/.env",
+    "id_rsa",
+];
+
+const ENTRIES: &[&str] = &[
+    ".cargo/bin",
+    ".pyenv/shims",
+    ".pyenv/bin",
+    ".nvm/versions/node/v20/bin",
+    ".local/bin",
+    "miniconda3/bin",
+    "project/.venv/bin",
+    "bin",
+    "/usr/bin",
+    "/bin",
+];
+
+/// Entries that nobody should have in `PATH`, each of which would show a secret if it were bound.
+const HOSTILE: &[&str] =
+    &[".", "", "..", ".ssh", "keys", ".config/tool/bin", ".aws", "bin/../.ssh"];
+
+fn reachable(view: &View, file: &Path) -> bool {
+    view.binds.iter().any(|bind| file.starts_with(&bind.source))
+}
+
+#[test]
+fn no_credential_is_below_a_bind() {
+    let host = Host::new();
+    let entries: Vec<_> = ENTRIES.iter().chain(HOSTILE).copied().collect();
+    let view = host.view(&entries);
+    for secret in SECRETS {
+        assert!(
+            !reachable(&view, &host.home().join(secret)),
+            "{secret} is below {:#?}",
+            view.binds
+        );
+    }
+    for system in
+        ["/etc/shadow", "/etc/passwd", "/etc/machine-id", "/etc/ssl/private", "/root/.ssh"]
+    {
+        assert!(!reachable(&view, Path::new(system)), "{system}");
+    }
+    // Control: the same question finds what is bound, and would find every secret in a bound home.
+    assert!(reachable(&view, &host.home().join(".cargo/bin/cargo")));
+    let home = Bind { source: host.home().to_owned(), target: host.home().to_owned() };
+    let naive = View { binds: vec![home], ..View::default() };
+    assert!(SECRETS.iter().all(|secret| reachable(&naive, &host.home().join(secret))));
+}
+
+#[test]
+fn programs_in_path_are_there() {
+    let host = Host::new();
+    let view = host.view(ENTRIES);
+    for program in [
+        ".cargo/bin/cargo",
+        ".rustup/toolchains/stable/bin/rustc",
+        ".pyenv/libexec/pyenv-exec",
+        ".pyenv/versions/3.12/bin/python",
+        ".nvm/versions/node/v20/bin/node",
+        ".local/share/uv/tools/ruff/bin/ruff",
+        ".local/share/pipx/venvs/black/bin/black",
+        "miniconda3/bin/conda",
+        "project/.venv/bin/pytest",
+        "project/.venv/pyvenv.cfg",
+        "bin/script",
+    ] {
+        assert!(reachable(&view, &host.home().join(program)), "{program}: {:#?}", view.binds);
+    }
+    let path: Vec<_> = std::env::split_paths(&view.path).collect();
+    for entry in ENTRIES {
+        let entry = if entry.starts_with('/') { entry.into() } else { host.home().join(entry) };
+        assert!(path.contains(&entry), "{} is not in {path:?}", entry.display());
+    }
+}
+
+#[test]
+fn hostile_entries_of_path_are_dropped() {
+    let host = Host::new();
+    let view = host.view(HOSTILE);
+    let path: Vec<_> = std::env::split_paths(&view.path).collect();
+    assert!(
+        path.iter().all(|entry| entry.starts_with("/usr") || entry.starts_with("/bin")),
+        "{path:?}"
+    );
+    assert!(view.binds.iter().all(|bind| !bind.source.starts_with(host.home())
+        || bind.source.starts_with(host.home().join(".cargo/registry"))
+        || bind.source.starts_with(host.home().join(".rustup/toolchains"))
+        || bind.source.starts_with(host.home().join(".pyenv"))));
+}
+
+#[test]
+fn cargo_downloads_are_in_the_private_home_and_overrides_are_not_told() {
+    let host = Host::new();
+    let view = host.view(ENTRIES);
+    let cache = Bind {
+        source: host.home().join(".cargo/registry/cache"),
+        target: Path::new(HOME).join(".cargo/registry/cache"),
+    };
+    assert!(view.binds.contains(&cache), "{:#?}", view.binds);
+    let settings = view.files.iter().find(|(path, _)| path.ends_with("settings.toml")).unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&settings.1),
+        "version = \"12\"\ndefault_toolchain = \"stable\"\n"
+    );
+}
+
+#[test]
+fn the_environment_is_an_allow_list() {
+    let host = Host::new();
+    let all = |name: &str| match name {
+        "TERM" => Some(OsString::from("xterm-256color")),
+        "LANG" => Some(OsString::from("de_DE.UTF-8\nAWS_SECRET=1")),
+        "TZ" | "CARGO_HOME" | "RUSTUP_HOME" | "PYENV_ROOT" => None,
+        _ => Some(OsString::from("SECRET")),
+    };
+    let view = View::of_host(OsStr::new("/usr/bin"), host.home(), &all);
+    let environment = view.environment();
+    let text = format!("{environment:?}");
+    assert!(!text.contains("SECRET"), "{text}");
+    let value = |name: &str| {
+        let found = environment.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.to_string_lossy().into_owned())
+    };
+    assert_eq!(value("TERM").as_deref(), Some("xterm-256color"));
+    assert_eq!(value("LANG").as_deref(), Some("C.UTF-8"));
+    assert_eq!(value("HOME").as_deref(), Some(HOME));
+    assert_eq!(value("TZ").as_deref(), None);
+}
+
+#[test]
+fn binds_are_in_order_and_none_is_inside_another_for_nothing() {
+    let host = Host::new();
+    let view = host.view(ENTRIES);
+    assert!(view.binds.is_sorted_by(|a, b| a.target < b.target), "{:#?}", view.binds);
+    for bind in &view.binds {
+        assert!(bind.source.exists() && !bind.source.is_symlink(), "{bind:?}");
+        assert!(bind.target.is_absolute());
+    }
+}
