@@ -13,8 +13,8 @@ use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
 
 use crate::error::RepositoryError;
-use crate::git::Running;
 use crate::locate::Repository;
+use crate::process::Running;
 use crate::store::Broker;
 
 impl Broker {

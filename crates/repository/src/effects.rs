@@ -122,6 +122,21 @@ impl Repository {
         done(already)
     }
 
+    /// Asks, without writing, whether the branch can be taken back from `expected` as it is.
+    ///
+    /// # Errors
+    /// What [`Repository::carry_out`] would answer to such a rollback.
+    pub fn may_roll_back(&self, branch: &str, expected: &ObjectId) -> Result<(), RepositoryError> {
+        self.check_branch(branch)?;
+        match self.branch(branch)? {
+            Some(tip) if tip == *expected => {
+                self.refuse_checked_out(branch, || format!("revert {expected}"))
+            }
+            Some(tip) => Err(RepositoryError::NeedsRevert { branch: branch.to_owned(), tip }),
+            None => Err(moved(branch, Some(expected.clone()), None)),
+        }
+    }
+
     /// Writes a commit into our store. The same input gives the same id.
     pub(crate) fn write_commit(&self, spec: &CommitSpec<'_>) -> Result<ObjectId, RepositoryError> {
         if spec.message.contains('\0') {

@@ -71,11 +71,7 @@ fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let tab = line.iter().position(|b| *b == b'\t')?;
     let mut fields = std::str::from_utf8(&line[..tab]).ok()?.split(' ');
     let (mode, _kind, object) = (fields.next()?, fields.next()?, fields.next()?);
-    Some(Entry {
-        mode,
-        object: parse_id(object.as_bytes(), "ls-tree").ok()?,
-        path: &line[tab + 1..],
-    })
+    Some(Entry { mode, object: object.parse().ok()?, path: &line[tab + 1..] })
 }
 
 fn is_regular(mode: &str) -> bool {

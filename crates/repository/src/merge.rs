@@ -16,16 +16,16 @@ use crate::store::Broker;
 use crate::three_way::merge_commits;
 
 /// A merge that is asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct MergeRequest<'a> {
+#[derive(Clone, Debug)]
+pub struct MergeRequest {
     /// The branch that takes the change, in full.
-    pub into: &'a str,
+    pub into: String,
     /// The applied commit.
-    pub commit: &'a ObjectId,
+    pub commit: ObjectId,
     /// Message of the merge commit, if one is made.
-    pub message: &'a str,
+    pub message: String,
     /// Its author and committer.
-    pub author: &'a PrincipalId,
+    pub author: PrincipalId,
     /// Its time.
     pub at: UtcTime,
 }
@@ -63,17 +63,17 @@ impl Broker {
     pub fn plan_merge(
         &self,
         repository: &Repository,
-        request: &MergeRequest<'_>,
+        request: &MergeRequest,
     ) -> Result<MergePlan, RepositoryError> {
-        let MergeRequest { into, commit, message, author, at } = *request;
+        let MergeRequest { into, commit, message, author, at } = request;
         repository.check_branch(into)?;
         let tip = repository.branch(into)?.ok_or_else(|| RepositoryError::RevisionUnknown {
-            revision: into.to_owned(),
+            revision: into.clone(),
             why: String::new(),
         })?;
         let plan = |kind, commit: &ObjectId| MergePlan {
             kind,
-            branch: into.to_owned(),
+            branch: into.clone(),
             expected: tip.clone(),
             commit: commit.clone(),
         };
@@ -86,7 +86,7 @@ impl Broker {
         }
         let tree = merge_commits(repository, &tip, commit)?.clean()?;
         let parents = [&tip, commit];
-        let spec = CommitSpec { tree: &tree, parents: &parents, message, author, at };
+        let spec = CommitSpec { tree: &tree, parents: &parents, message, author, at: *at };
         Ok(plan(MergeKind::Merge, &repository.write_commit(&spec)?))
     }
 }

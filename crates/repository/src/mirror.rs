@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 
 use crate::error::RepositoryError;
-use crate::git::GitCommand;
 use crate::lock::{Lock, Mode};
+use crate::process::GitCommand;
 use crate::store::{Broker, ObjectFormat, make_dir};
 
 const FETCH_TIMEOUT_MS: u64 = 1_800_000;

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cofferdam_contract::digest::{Digest, ObjectId};
 
 use crate::error::RepositoryError;
-use crate::git::{Git, GitCommand, Place};
+use crate::git::{Git, Place};
 use crate::locate::Repository;
+use crate::process::GitCommand;
 
 /// Called with the name of a point just before and just after each write outside the store.
 pub type CrashPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
