@@ -176,3 +176,8 @@ fn set_filter(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<i32> 
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
+
+#[cfg(test)]
+pub(crate) mod harness;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -336,4 +336,6 @@ impl Inner {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
