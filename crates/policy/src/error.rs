@@ -76,7 +76,20 @@ impl From<PolicyError> for Problem {
     }
 }
 
-/// The field that a parser's message names between back-ticks, if it names one.
-pub(crate) fn field_of(message: &str) -> Option<String> {
-    message.split('`').nth(1).map(str::to_owned)
+/// What a TOML parser says, and the dotted field that it says it of, where it knows one. The parser
+/// names an unknown or missing key in the message, and its table in lines that begin with `in`.
+pub(crate) fn parsed(error: &toml::de::Error) -> (Option<String>, String) {
+    let message = error.message();
+    let whole = error.to_string();
+    let quoted = |line: &str| line.split('`').nth(1).map(str::to_owned);
+    let table = whole.lines().find(|it| it.starts_with("in `")).and_then(quoted);
+    let key = ["unknown field", "missing field"].iter().any(|it| message.starts_with(it));
+    let key = if key { quoted(message) } else { None };
+    let field = match (table, key) {
+        (Some(table), Some(key)) if table != key && !table.ends_with(&format!(".{key}")) => {
+            Some(format!("{table}.{key}"))
+        }
+        (table, key) => table.or(key),
+    };
+    (field, message.to_owned())
 }

@@ -16,7 +16,7 @@ use cofferdam_contract::capability::WallName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{PolicyError, field_of};
+use crate::error::{PolicyError, parsed};
 use crate::profile::{ChangeKind, CheckCommand};
 
 /// Where the file is in a base commit.
@@ -207,8 +207,7 @@ impl Narrowing {
             return Err(invalid("it has more than 64 KiB"));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| invalid("it is not utf-8"))?;
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| invalid(error.message()))?;
+        let table: toml::Table = text.parse().map_err(|error| not_parsed(&error))?;
         for field in OPERATOR_ONLY {
             if names(&table, field) {
                 return Err(PolicyError::WouldWiden {
@@ -217,7 +216,7 @@ impl Narrowing {
                 });
             }
         }
-        table.try_into().map_err(|error: toml::de::Error| invalid(error.message()))
+        table.try_into().map_err(|error| not_parsed(&error))
     }
 }
 
@@ -231,9 +230,15 @@ fn names(table: &toml::Table, field: &str) -> bool {
     }
 }
 
+fn invalid(detail: &str) -> PolicyError {
+    PolicyError::NarrowingInvalid { field: None, detail: detail.to_owned() }
+}
+
 /// Parser messages quote the text, and the text is the repository's: it is escaped and cut.
-fn invalid(message: &str) -> PolicyError {
-    let shown: String =
-        cofferdam_contract::text::escape_bytes(message.as_bytes()).chars().take(300).collect();
-    PolicyError::NarrowingInvalid { field: field_of(&shown), detail: shown }
+fn not_parsed(error: &toml::de::Error) -> PolicyError {
+    let shown = |text: &str| -> String {
+        cofferdam_contract::text::escape_bytes(text.as_bytes()).chars().take(300).collect()
+    };
+    let (field, detail) = parsed(error);
+    PolicyError::NarrowingInvalid { field: field.as_deref().map(shown), detail: shown(&detail) }
 }

@@ -11,7 +11,7 @@ use cofferdam_contract::limits::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{PolicyError, field_of};
+use crate::error::{PolicyError, parsed};
 
 /// Largest profile that is read, in bytes.
 pub const PROFILE_BYTES_MAX: usize = 256 << 10;
@@ -51,11 +51,16 @@ pub fn builtin(name: &str) -> Result<Profile, PolicyError> {
 fn builtin_table(name: &str) -> Result<toml::Table, PolicyError> {
     let found = BUILTINS.iter().find(|(it, _)| *it == name);
     let (_, text) = found.ok_or(PolicyError::ProfileUnknown)?;
-    text.parse().map_err(|error: toml::de::Error| invalid(error.message()))
+    text.parse().map_err(|error| not_parsed(&error))
 }
 
-fn invalid(message: &str) -> PolicyError {
-    PolicyError::ProfileInvalid { field: field_of(message), detail: message.to_owned() }
+fn invalid(field: Option<&str>, detail: &str) -> PolicyError {
+    PolicyError::ProfileInvalid { field: field.map(str::to_owned), detail: detail.to_owned() }
+}
+
+fn not_parsed(error: &toml::de::Error) -> PolicyError {
+    let (field, detail) = parsed(error);
+    PolicyError::ProfileInvalid { field, detail }
 }
 
 /// A profile: everything that an operator decides about a class of runs.
@@ -255,8 +260,9 @@ pub struct CheckCommand {
 pub struct GateTable {
     /// Whether added lines are searched for credentials.
     pub secrets: bool,
-    /// Whether formatter, linter and tests are found by looking at the base (Cargo, npm, Python)
-    /// where no commands are declared.
+    /// Whether formatter, linter and tests are also found by looking at the base (Cargo, npm,
+    /// Python). They run besides the declared commands: nothing that a repository declares turns
+    /// them off. A profile that declares its own sets this to false.
     pub detect: bool,
     /// Declared commands, in the order in which they run.
     pub commands: Vec<CheckCommand>,
@@ -292,20 +298,21 @@ impl Profile {
     /// [`PolicyError::ProfileInvalid`] naming the field, or [`PolicyError::ProfileUnknown`].
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > PROFILE_BYTES_MAX {
-            return Err(invalid("a profile has at most 256 KiB"));
+            return Err(invalid(None, "a profile has at most 256 KiB"));
         }
-        let mut own: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| invalid(error.message()))?;
+        let mut own: toml::Table = text.parse().map_err(|error| not_parsed(&error))?;
         let base = match own.remove("extends") {
             None => builtin_table("assist")?,
             Some(toml::Value::String(name)) => builtin_table(&name)?,
-            Some(_) => return Err(invalid("`extends` is the name of a built-in profile")),
+            Some(_) => {
+                return Err(invalid(Some("extends"), "extends is the name of a built-in profile"));
+            }
         };
         Self::from_table(merged(base, own))
     }
 
     fn from_table(table: toml::Table) -> Result<Self, PolicyError> {
-        let profile: Self = table.try_into().map_err(|e: toml::de::Error| invalid(e.message()))?;
+        let profile: Self = table.try_into().map_err(|error| not_parsed(&error))?;
         profile.validate()?;
         Ok(profile)
     }

@@ -30,17 +30,13 @@ pub fn run(input: &GateInput<'_>, emit: &mut dyn FnMut(CheckResult)) {
         return;
     }
     let gate = &input.policy.tables().gate;
-    let commands = match gate.commands.is_empty() && gate.detect {
-        false => Ok(gate.commands.clone()),
-        true => detect(input),
-    };
-    match commands {
-        Ok(commands) => {
-            for command in &commands {
-                emit(OneCommand { input, command, output: None, duration_ms: 0 }.result());
-            }
-        }
-        Err(problem) => emit(CheckResult {
+    let detected = if gate.detect { detect(input) } else { Ok(Vec::new()) };
+    let known = detected.as_deref().unwrap_or_default();
+    for command in gate.commands.iter().chain(known) {
+        emit(OneCommand { input, command, output: None, duration_ms: 0 }.result());
+    }
+    if let Err(problem) = &detected {
+        emit(CheckResult {
             name: "detect".to_owned(),
             status: CheckStatus::Errored,
             required: true,
@@ -48,7 +44,7 @@ pub fn run(input: &GateInput<'_>, emit: &mut dyn FnMut(CheckResult)) {
             findings: Vec::new(),
             output: None,
             duration_ms: 0,
-        }),
+        });
     }
 }
 
