@@ -120,12 +120,30 @@ impl Scribe {
         if events.is_empty() {
             return Ok(());
         }
-        let outcome = self.append(events).await;
-        if outcome.is_err() {
-            self.lost.fetch_add(observed, Ordering::AcqRel);
-            self.untold.fetch_add(observed + untold, Ordering::AcqRel);
+        match self.append(events.clone()).await {
+            Ok(()) => Ok(()),
+            Err(JournalError::EventTooLarge { .. }) => self.write_each(events).await,
+            Err(error) => {
+                self.lost.fetch_add(observed, Ordering::AcqRel);
+                self.untold.fetch_add(observed + untold, Ordering::AcqRel);
+                Err(error)
+            }
         }
-        outcome
+    }
+
+    /// One event that is too large must not take the others of its append with it.
+    async fn write_each(&self, events: Vec<EventBody>) -> Result<(), JournalError> {
+        for event in events {
+            match self.append(vec![event]).await {
+                Ok(()) => {}
+                Err(JournalError::EventTooLarge { .. }) => self.lose(1),
+                Err(error) => {
+                    self.lose(1);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

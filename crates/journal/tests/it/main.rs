@@ -1,0 +1,14 @@
+//! Attacks on the journal, each with its positive control, and the promises of its parts.
+
+mod append;
+mod attacks;
+mod blobs;
+mod crash;
+mod failures;
+mod golden;
+mod inbox;
+mod ledger;
+mod record;
+mod redact;
+mod runs;
+mod world;
