@@ -94,7 +94,7 @@ pub enum LeftOutReason {
     /// Over 4,095 bytes of path.
     #[error("a path longer than what a result may hold")]
     PathTooLong,
-    /// Not ours to read.
+    /// Not ours to read, or moved away while it was looked at.
     #[error("not readable")]
     Unreadable,
     /// A `.gitignore` too large for its rules to be applied; the file itself is in the result.
@@ -172,7 +172,7 @@ impl Walk<'_> {
         let opened = match self.sides.layer.directory(&place.path) {
             Ok(Some(opened)) => opened,
             Ok(None) => return Ok(()),
-            Err(Errno::ACCESS | Errno::PERM) if !place.path.is_empty() => {
+            Err(errno) if is_out_of_reach(errno) && !place.path.is_empty() => {
                 return self.leave_out(&place.path, LeftOutReason::Unreadable);
             }
             Err(errno) => return Err(io(errno)),
@@ -228,19 +228,35 @@ impl Walk<'_> {
             return Ok(true);
         }
         let io = |errno| WorkspaceError::io("look at", &path)(errno);
-        let Some(found) = self.sides.layer.find(&path).map_err(io)? else { return Ok(false) };
+        let found = match self.sides.layer.find(&path) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(false),
+            Err(errno) if is_out_of_reach(errno) => {
+                self.leave_out(&path, LeftOutReason::Unreadable)?;
+                return Ok(true);
+            }
+            Err(errno) => return Err(io(errno)),
+        };
         let before = match place.base {
             Base::Absent => None,
             Base::Shown | Base::Hidden => self.sides.base.find(&path).map_err(io)?,
         };
-        match (found.nature(), before) {
+        let nature = found.nature();
+        let ignored = place.ignored || place.rules.ignore(&path, nature == Nature::Directory);
+        match (nature, before) {
             (Nature::Whiteout, before) => {
                 if before.is_some() && place.base == Base::Shown {
                     self.remove(&path)?;
                 }
                 return Ok(false);
             }
-            (nature, None) if place.ignored || place.rules.ignore(&path, is_directory(nature)) => {}
+            (_, None) if ignored => {}
+            // The path is not what git tracks beneath it: that is gone, and this is passed over.
+            (Nature::Leaf { .. }, Some(before))
+                if ignored && before.nature() == Nature::Directory =>
+            {
+                self.remove(&path)?;
+            }
             (Nature::Directory, before) => self.enter(place, path, &found, before.as_ref())?,
             (Nature::Leaf { kind, size_bytes }, before) => {
                 self.leaf(repo_path, &found, (kind, size_bytes), before.as_ref())?;
@@ -320,8 +336,7 @@ impl Walk<'_> {
             (Err(_), Base::Shown) => self.sides.base,
             (Err(_), _) => return Ok(Arc::clone(&place.rules)),
         };
-        let found = tree.find(&path).map_err(WorkspaceError::io("look at", &path))?;
-        let Some(found) = found else { return Ok(Arc::clone(&place.rules)) };
+        let Ok(Some(found)) = tree.find(&path) else { return Ok(Arc::clone(&place.rules)) };
         // Git does not follow a link here either.
         let Nature::Leaf { kind: FileKind::File | FileKind::Executable, size_bytes } =
             found.nature()
@@ -376,8 +391,10 @@ impl Walk<'_> {
     }
 }
 
-fn is_directory(nature: Nature) -> bool {
-    nature == Nature::Directory
+/// What the kernel says of a path that is not ours to read, that a mount is in the way of, or that
+/// left the tree while it was resolved.
+fn is_out_of_reach(errno: Errno) -> bool {
+    matches!(errno, Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::AGAIN)
 }
 
 /// Git keeps no empty directories: what a checkout holds of a submodule is the only one.
