@@ -100,6 +100,7 @@ codes! {
     RunUnknown, "run_unknown", Usage, "cofferdam list shows the runs";
     SessionUnknown, "session_unknown", Usage, "cofferdam session list shows the sessions";
     PolicyDenied, "policy_denied", Refused, "ask the operator to widen the profile, or stay within it";
+    ExecutableUnavailable, "executable_unavailable", Usage, "name an executable that exists in the session: see what it sees with cofferdam exec -- ls /usr/bin";
     ExecutableDenied, "executable_denied", Refused, "use an executable that the profile allows";
     GateFailed, "gate_failed", GateFailed, "read the findings with cofferdam review and start again with a corrected change";
     DriverFailed, "driver_failed", GateFailed, "read the driver's output with cofferdam show";

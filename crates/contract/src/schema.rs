@@ -19,6 +19,14 @@ pub struct Published {
     pub schema: Schema,
 }
 
+impl Published {
+    /// The text of the published file.
+    pub fn to_json(&self) -> String {
+        // `{:#}` of a JSON value is its pretty form; it cannot fail.
+        format!("{:#}\n", self.schema.as_value())
+    }
+}
+
 /// Every published schema, in the order of the contracts.
 pub fn published() -> Vec<Published> {
     fn of<T: JsonSchema>(name: &'static str) -> Published {

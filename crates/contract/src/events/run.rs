@@ -50,8 +50,14 @@ pub struct BaseCommit {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Prepared {
-    /// It was there already.
-    pub cached: bool,
+    /// Files in its checkout.
+    pub files: u64,
+    /// Submodules, each an empty directory in the checkout.
+    pub submodules: u64,
+    /// Some of its files are pointers of git-lfs, and stay so.
+    pub lfs: bool,
+    /// Its history is cut, as in a shallow clone.
+    pub history_cut: bool,
 }
 
 /// A state of the workspace was kept.

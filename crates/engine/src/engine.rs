@@ -1,0 +1,337 @@
+//! The engine's door: admit, advance, command, attach; and the queries, which only read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cofferdam_contract::events::{Event, EventBody, Resumed, RunEvent, SessionEvent};
+use cofferdam_contract::ids::{CommandId, RunId};
+use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::request::{DriverRequest, RuntimeRequest, TaskType};
+use cofferdam_journal::{CommandRow, Hold, JournalError, NewCommand, RunRow};
+use serde::{Deserialize, Serialize};
+
+use crate::attached::{Attached, Diff, open};
+use crate::command::{Command, Given};
+use crate::live::{Interrupt, Live, blocking};
+use crate::parts::{Observer, Parts};
+use crate::run::admit::{Admitting, admit};
+use crate::run::{Turned, advance, turn};
+use crate::state::State;
+use crate::view::RunView;
+
+/// How often a holder looks into its inbox. A stop must be seen within 200 ms.
+const INBOX_EVERY: Duration = Duration::from_millis(50);
+
+/// Runs runs.
+#[derive(Clone)]
+pub struct Engine {
+    parts: Arc<Parts>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The run, once it rests.
+    pub view: RunView,
+    /// It was done before.
+    pub already: bool,
+}
+
+/// A command's outcome, as the inbox keeps it for whoever asked.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Outcome {
+    Done { already: bool },
+    Refused(Problem),
+}
+
+impl Outcome {
+    fn to_text(&self) -> Result<String, Problem> {
+        serde_json::to_string(self).map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    }
+
+    fn read(text: &str) -> Result<bool, Problem> {
+        match serde_json::from_str(text) {
+            Ok(Self::Done { already }) => Ok(already),
+            Ok(Self::Refused(problem)) => Err(problem),
+            Err(error) => Err(Problem::new(Code::JournalCorrupt, error.to_string())),
+        }
+    }
+}
+
+impl Engine {
+    /// An engine of these parts.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+
+    /// Its parts, for queries that are not about one run.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Makes a request a run, or finds the run that the same request made.
+    ///
+    /// # Errors
+    /// The refusal; nothing was written then.
+    pub async fn admit(&self, request: RuntimeRequest) -> Result<Admitting, Problem> {
+        admit(&self.parts, request).await
+    }
+
+    /// Holds a run until it rests.
+    ///
+    /// # Errors
+    /// `run_held`, and whatever keeps the journal from being written or an effect from being known.
+    pub async fn advance(
+        &self,
+        run: &RunId,
+        observer: Arc<dyn Observer>,
+    ) -> Result<RunView, Problem> {
+        let hold = self.parts.journal.hold(run).await?;
+        self.advance_held(hold, observer, None).await
+    }
+
+    async fn advance_held(
+        &self,
+        hold: Hold,
+        observer: Arc<dyn Observer>,
+        attach: Option<crate::attached::AttachPort>,
+    ) -> Result<RunView, Problem> {
+        let run = hold.run().clone();
+        if !self.is_over(&run).await? {
+            let mut live = Live::load(Arc::clone(&self.parts), hold, observer).await?;
+            live.attach = attach;
+            self.settle_lost_session(&mut live).await?;
+            let watch = self.watch_inbox(&live);
+            let driven = self.drive(&mut live).await;
+            watch.abort();
+            driven?;
+        }
+        self.show(&run).await
+    }
+
+    /// Whether nothing can move the run any more, so that it need not be opened.
+    async fn is_over(&self, run: &RunId) -> Result<bool, Problem> {
+        let events = self.events(run, 0).await?;
+        let state = fold(&events)?;
+        let attested = matches!(
+            events.last().map(|event| &event.body),
+            Some(EventBody::Run(RunEvent::Attested(_)))
+        );
+        let waiting = self.parts.journal.take_commands(run).await?;
+        let over = matches!(state, State::Ended(_) | State::RolledBack(_));
+        Ok(over && attested && waiting.is_empty())
+    }
+
+    /// A working run that had a session lost it with its holder.
+    async fn settle_lost_session(&self, live: &mut Live) -> Result<(), Problem> {
+        if !matches!(live.state(), State::Working(_)) {
+            return Ok(());
+        }
+        let events = self.events(&live.run, 0).await?;
+        let opened =
+            |event: &Event| matches!(event.body, EventBody::Session(SessionEvent::Opened(_)));
+        if events.iter().any(opened) {
+            let state = live.state().name().to_owned();
+            live.append(vec![EventBody::Run(RunEvent::Resumed(Resumed { state }))]).await?;
+        }
+        Ok(())
+    }
+
+    /// Advances, answers what is in the inbox, and advances again, until both are at rest.
+    async fn drive(&self, live: &mut Live) -> Result<(), Problem> {
+        loop {
+            advance(live).await?;
+            let waiting = self.parts.journal.take_commands(&live.run).await?;
+            let Some(row) = waiting.into_iter().next() else {
+                return Ok(());
+            };
+            self.answer(live, row).await?;
+        }
+    }
+
+    async fn answer(&self, live: &mut Live, row: CommandRow) -> Result<(), Problem> {
+        let given: Given = serde_json::from_str(&row.body)
+            .map_err(|error| Problem::new(Code::JournalCorrupt, error.to_string()))?;
+        let stopped =
+            given.command == Command::Stop {} && live.interrupt() == Some(Interrupt::Stop);
+        let outcome = match turn(live, &given).await {
+            Ok(Turned::Events(events)) => self.carry_out(live, events, given).await?,
+            Ok(Turned::Already) => Outcome::Done { already: !stopped },
+            Err(problem) if problem.effect_unknown => return Err(problem),
+            Err(problem) => Outcome::Refused(problem),
+        };
+        Ok(self.parts.journal.finish_command(&row.id, outcome.to_text()?).await?)
+    }
+
+    /// The answer to a command is what came of it, so it is written last. After a crash before
+    /// that, the command is found again and turns out to be done already.
+    async fn carry_out(
+        &self,
+        live: &mut Live,
+        events: Vec<EventBody>,
+        given: Given,
+    ) -> Result<Outcome, Problem> {
+        live.failure = None;
+        live.append_by(events, given.by).await?;
+        advance(live).await?;
+        Ok(live.failure.take().map_or(Outcome::Done { already: false }, Outcome::Refused))
+    }
+
+    /// Ends what runs as soon as a stop lies in the inbox.
+    fn watch_inbox(&self, live: &Live) -> tokio::task::JoinHandle<()> {
+        let (parts, run) = (Arc::clone(&self.parts), live.run.clone());
+        let breaker = Arc::clone(&live.breaker);
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(INBOX_EVERY);
+            loop {
+                every.tick().await;
+                let waiting = parts.journal.take_commands(&run).await.unwrap_or_default();
+                if waiting.iter().any(is_stop) {
+                    let _ =
+                        tokio::task::spawn_blocking(move || breaker.raise(Interrupt::Stop)).await;
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Gives a command to whoever holds the run; if nobody does, holds it and carries it out.
+    ///
+    /// # Errors
+    /// The refusal, or what kept it from being carried out.
+    pub async fn command(
+        &self,
+        run: &RunId,
+        given: Given,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Answer, Problem> {
+        let id = CommandId::generate(&*self.parts.clock, &*self.parts.entropy);
+        let body = serde_json::to_string(&given)
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        let new = NewCommand {
+            operation_key: id.to_string(),
+            id,
+            run: run.clone(),
+            actor: given.by.clone(),
+            body,
+        };
+        let id = self.parts.journal.command(new).await?;
+        loop {
+            match self.parts.journal.hold(run).await {
+                Ok(hold) => {
+                    self.advance_held(hold, Arc::clone(&observer), None).await?;
+                }
+                Err(JournalError::RunHeld(_)) => tokio::time::sleep(INBOX_EVERY).await,
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(outcome) = self.parts.journal.find_command(&id).await?.outcome {
+                let already = Outcome::read(&outcome)?;
+                return Ok(Answer { view: self.show(run).await?, already });
+            }
+        }
+    }
+
+    /// Opens a session for a caller's own loop. It belongs to a run of its own.
+    ///
+    /// # Errors
+    /// The refusal, or why there is no session.
+    pub async fn attach(
+        &self,
+        request: RuntimeRequest,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Attached, Problem> {
+        if request.driver != (DriverRequest::Attached {}) {
+            let rule = "only the attached driver has a caller's own loop";
+            return Err(Problem::new(Code::RequestInvalid, rule).at(Some("driver".to_owned())));
+        }
+        let run = self.admit(request).await?.run;
+        let hold = self.parts.journal.hold(&run).await?;
+        let engine = self.clone();
+        let drive = |port| async move { engine.advance_held(hold, observer, Some(port)).await };
+        open(run, drive).await
+    }
+
+    /// Settles runs that nobody holds any more: `assist` ends, `autonomous` and every run with an
+    /// effect under way goes on. Before every command that writes.
+    ///
+    /// # Errors
+    /// What keeps the journal from being read.
+    pub async fn settle_orphans(&self, observer: Arc<dyn Observer>) -> Result<Vec<RunId>, Problem> {
+        let mut settled = vec![];
+        for row in self.parts.journal.runs().await? {
+            let working = matches!(row.state.as_str(), "preparing" | "working" | "checking");
+            let effect = matches!(row.state.as_str(), "applying" | "merging" | "rolling_back");
+            let ends = working && (row.task_type == TaskType::Assist || row.driver == "attached");
+            if !ends && !effect {
+                continue;
+            }
+            match self.parts.journal.hold(&row.run).await {
+                Ok(hold) => {
+                    self.advance_held(hold, Arc::clone(&observer), None).await?;
+                    settled.push(row.run);
+                }
+                Err(JournalError::RunHeld(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(settled)
+    }
+
+    // ── Queries ─────────────────────────────────────────────────────────────────────────────────
+
+    /// Every run, the newest first.
+    ///
+    /// # Errors
+    /// What keeps the journal from being read.
+    pub async fn runs(&self) -> Result<Vec<RunRow>, Problem> {
+        Ok(self.parts.journal.runs().await?)
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// `run_unknown`, `journal_corrupt`.
+    pub async fn show(&self, run: &RunId) -> Result<RunView, Problem> {
+        let mut view = RunView::of(&self.events(run, 0).await?)?;
+        view.cost = self.parts.journal.spent(run).await?;
+        Ok(view)
+    }
+
+    /// The events of a run from a sequence on.
+    ///
+    /// # Errors
+    /// `run_unknown`, `journal_corrupt`.
+    pub async fn events(&self, run: &RunId, from: u64) -> Result<Vec<Event>, Problem> {
+        let stored = self.parts.journal.events(run, from).await?;
+        Ok(stored.into_iter().map(|it| it.event).collect())
+    }
+
+    /// What a run's result differs in from its base.
+    ///
+    /// # Errors
+    /// `not_in_state` while there is no result.
+    pub async fn diff(&self, run: &RunId) -> Result<Diff, Problem> {
+        let events = self.events(run, 0).await?;
+        let Some((source, base, tree)) = crate::view::trees(&events) else {
+            return Err(Problem::new(Code::NotInState, "the run has no result yet"));
+        };
+        let parts = Arc::clone(&self.parts);
+        blocking(move || {
+            let repository = parts.broker.locate(&source)?;
+            let changeset = parts.broker.changeset(&repository, &base, &tree)?;
+            let patch = parts.broker.patch(&repository, &base, &tree)?;
+            Ok(Diff { changeset, patch })
+        })
+        .await
+    }
+}
+
+fn is_stop(row: &CommandRow) -> bool {
+    serde_json::from_str::<Given>(&row.body).is_ok_and(|given| given.command == Command::Stop {})
+}
+
+fn fold(events: &[Event]) -> Result<State, Problem> {
+    State::fold(events.iter().map(|event| &event.body))
+        .map_err(|error| Problem::new(Code::JournalCorrupt, error.to_string()))
+}

@@ -1,0 +1,28 @@
+//! The flow of a run: phases, the order of stages, recovery.
+//!
+//! [`Engine`] is the only door: commands and queries, both closed. The state machine is drawn in
+//! [`state`], the request flow is `run/`, a file a stage. This crate must never know: HTTP, the
+//! command line, the environment, files of configuration, or how any leaf does what it does.
+
+pub mod admissions;
+pub mod attached;
+mod checking;
+pub mod command;
+pub mod denials;
+mod doors;
+mod engine;
+mod live;
+pub mod parts;
+mod run;
+mod run_session;
+pub mod sessions;
+pub mod state;
+pub mod view;
+
+pub use attached::{Attached, Diff};
+pub use command::{Command, CommandKind, Given};
+pub use engine::{Answer, Engine};
+pub use parts::{Observer, Parts, Profiles, Unobserved};
+pub use run::admit::Admitting;
+pub use state::State;
+pub use view::RunView;

@@ -1,0 +1,427 @@
+//! A run while somebody holds it: its phase, and the live things that are in no phase.
+//!
+//! Opened from the journal alone, whether the run is new or was orphaned. What a stage needs of the
+//! outside it gets here; what it decides it returns.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use cofferdam_contract::budget::{BudgetKind, Spent};
+use cofferdam_contract::digest::Digest;
+use cofferdam_contract::events::{BaseCommit, EffectEvent, Event, EventBody, RunEvent};
+use cofferdam_contract::ids::{PrincipalId, ReservationId, RunId};
+use cofferdam_contract::ports::{Decide, Record, Spend};
+use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::request::RuntimeRequest;
+use cofferdam_contract::time::UtcTime;
+use cofferdam_journal::{Batch, Durability, Expected, Hold, NewEvent, Recorder, Shown};
+use cofferdam_policy::Policy;
+use cofferdam_policy::authority::{Act, Role, local};
+use cofferdam_repository::{Broker, PreparedBase, Progress, Repository, RepositoryError};
+use cofferdam_tools::Keep;
+
+use crate::attached::AttachPort;
+use crate::doors::{PolicyDoor, TextDoor, WatchedRecord};
+use crate::parts::{Observer, Parts};
+use crate::sessions::OpenSession;
+use crate::state::State;
+
+/// Why a run is to end before its stage is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interrupt {
+    /// A person said so.
+    Stop,
+    /// The wall time is used up.
+    Budget,
+    /// The request's deadline passed.
+    Deadline,
+}
+
+impl Interrupt {
+    pub(crate) fn problem(self) -> Problem {
+        match self {
+            Self::Stop => Problem::new(Code::Stopped, "the run was stopped"),
+            Self::Budget => Problem::new(Code::BudgetExhausted, "the run's wall time is used up"),
+            Self::Deadline => Problem::new(Code::DeadlinePassed, "the request's deadline passed"),
+        }
+    }
+}
+
+/// Raises an interrupt and ends what runs. Shared with timers and the inbox's watcher.
+#[derive(Default)]
+pub(crate) struct Breaker {
+    raised: Mutex<Option<Interrupt>>,
+    sessions: Mutex<Vec<Weak<dyn OpenSession>>>,
+    /// Told when something is raised.
+    pub(crate) bell: tokio::sync::Notify,
+}
+
+impl Breaker {
+    /// The first interrupt counts. Ends every session; blocks until they are gone.
+    pub(crate) fn raise(&self, interrupt: Interrupt) {
+        self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(interrupt);
+        self.bell.notify_waiters();
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for session in sessions.iter().filter_map(Weak::upgrade) {
+            session.end();
+        }
+    }
+
+    fn raised(&self) -> Option<Interrupt> {
+        *self.raised.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A held run.
+pub(crate) struct Live {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) run: RunId,
+    pub(crate) actor: PrincipalId,
+    pub(crate) request: Arc<RuntimeRequest>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) repository: Arc<Repository>,
+    pub(crate) record: Arc<dyn Record>,
+    pub(crate) spend: Arc<dyn Spend>,
+    pub(crate) decide: Arc<dyn Decide>,
+    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) breaker: Arc<Breaker>,
+    pub(crate) attach: Option<AttachPort>,
+    recorder: Recorder,
+    /// The last effect that did not happen, for whoever asked for it.
+    pub(crate) failure: Option<Problem>,
+    hold: Hold,
+    state: State,
+    attested: bool,
+}
+
+impl Live {
+    /// Opens a run from its journal.
+    ///
+    /// # Errors
+    /// `journal_corrupt`, or what its repository has become.
+    pub(crate) async fn load(
+        parts: Arc<Parts>,
+        hold: Hold,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, Problem> {
+        let run = hold.run().clone();
+        let stored = parts.journal.events(&run, 0).await?;
+        let events: Vec<Event> = stored.into_iter().map(|it| it.event).collect();
+        let state = State::fold(events.iter().map(|event| &event.body))
+            .map_err(|error| Problem::new(Code::JournalCorrupt, error.to_string()))?;
+        let Some((first, admitted)) = admission(&events) else {
+            return Err(Problem::new(Code::NotInState, "the request was refused at admission"));
+        };
+        let admission = parts.admissions.get(&run)?;
+        let policy = Policy::from_bytes(admission.policy.as_bytes()).map_err(Problem::from)?;
+        if policy.version() != admitted.policy_version {
+            let detail = "the admission's policy is not the one that the journal names";
+            return Err(Problem::new(Code::JournalCorrupt, detail));
+        }
+        crate::run::admit::keep(&parts, &run, &admission).await?;
+        let (policy, request) = (Arc::new(policy), admission.request);
+        let source = request.repository.source.clone();
+        let of = Arc::clone(&parts);
+        let repository = blocking(move || Ok(of.broker.locate(&source)?)).await?;
+        let actor = first.actor.clone();
+        let recorder = parts.journal.recorder(&hold, actor.clone(), None);
+        let record = WatchedRecord { recorder: recorder.clone(), observer: Arc::clone(&observer) };
+        Ok(Self {
+            decide: Arc::new(PolicyDoor {
+                parts: Arc::clone(&parts),
+                policy: Arc::clone(&policy),
+                request: request.request_id.clone(),
+                run: run.clone(),
+            }),
+            keep: Arc::new(TextDoor {
+                parts: Arc::clone(&parts),
+                run: run.clone(),
+                retention: request.retention,
+            }),
+            spend: Arc::new(parts.journal.ledger(&hold, actor.clone())),
+            record: Arc::new(record),
+            attested: is_attested(&events),
+            request: Arc::new(request),
+            repository: Arc::new(repository),
+            breaker: Arc::default(),
+            attach: None,
+            failure: None,
+            parts,
+            run,
+            actor,
+            policy,
+            observer,
+            recorder,
+            hold,
+            state,
+        })
+    }
+
+    /// The phase.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Why the run is to end, if it is.
+    pub(crate) fn interrupt(&self) -> Option<Interrupt> {
+        let deadline = self.request.deadline_utc;
+        let passed = deadline.filter(|deadline| *deadline <= self.parts.clock.now());
+        self.breaker.raised().or(passed.map(|_| Interrupt::Deadline))
+    }
+
+    /// Appends what a stage returned, then applies it.
+    ///
+    /// # Errors
+    /// What the journal says; nothing was applied then.
+    pub(crate) async fn append(&mut self, events: Vec<EventBody>) -> Result<(), Problem> {
+        self.append_by(events, self.actor.clone()).await
+    }
+
+    /// Appends what a person's command turned into.
+    ///
+    /// # Errors
+    /// As [`Live::append`].
+    pub(crate) async fn append_by(
+        &mut self,
+        events: Vec<EventBody>,
+        actor: PrincipalId,
+    ) -> Result<(), Problem> {
+        let mut state = self.state.clone();
+        for event in &events {
+            state = state
+                .apply(event)
+                .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+        }
+        self.recorder.flush().await?;
+        let durability = match events.iter().any(must_outlive_power) {
+            true => Durability::Synced,
+            false => Durability::Commit,
+        };
+        let new =
+            |body: &EventBody| NewEvent { body: body.clone(), actor: actor.clone(), cause: None };
+        let mut batch: Batch = events.iter().map(new).collect::<Vec<_>>().into();
+        batch = batch.shows(shown(&state));
+        self.failure = events.iter().find_map(effect_failure).or(self.failure.take());
+        let epoch = self.hold.epoch();
+        self.parts.journal.append(&self.run, epoch, Expected::Any, batch, durability).await?;
+        events.iter().for_each(|event| self.observer.event(event));
+        self.attested = match events.last() {
+            Some(EventBody::Run(RunEvent::Attested(_))) => true,
+            Some(_) => false,
+            None => self.attested,
+        };
+        self.state = state;
+        Ok(())
+    }
+
+    /// Whether the present state has its attestation.
+    pub(crate) fn is_attested(&self) -> bool {
+        self.attested
+    }
+
+    /// The last sequence and the chain's link there.
+    ///
+    /// # Errors
+    /// What the journal says.
+    pub(crate) async fn head(&self) -> Result<(u64, Digest), Problem> {
+        self.recorder.flush().await?;
+        let row = self.parts.journal.run(&self.run).await?;
+        let last = self.parts.journal.events(&self.run, row.events.saturating_sub(1)).await?;
+        let last = last.last().ok_or_else(|| Problem::new(Code::JournalCorrupt, "no events"))?;
+        Ok((last.event.sequence, last.link))
+    }
+
+    /// Signs the head into the second chain; again is no error.
+    ///
+    /// # Errors
+    /// What the journal says.
+    pub(crate) async fn seal(&self) -> Result<(), Problem> {
+        self.parts.journal.seal(&self.run).await?;
+        Ok(())
+    }
+
+    /// What the run has spent.
+    ///
+    /// # Errors
+    /// What the journal says.
+    pub(crate) async fn spent(&self) -> Result<Spent, Problem> {
+        Ok(self.parts.journal.spent(&self.run).await?)
+    }
+
+    /// Whether records of this run were lost.
+    pub(crate) fn events_incomplete(&self) -> bool {
+        self.recorder.lost() > 0
+    }
+
+    /// Makes an interrupt end this session too.
+    pub(crate) fn attach_session(&self, session: &Arc<dyn OpenSession>) {
+        let mut sessions = self.breaker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|it| it.strong_count() > 0);
+        sessions.push(Arc::downgrade(session));
+    }
+
+    /// Whether `by` may do this, by the local rule.
+    ///
+    /// # Errors
+    /// `policy_denied`.
+    pub(crate) fn authorise(&self, act: Act, by: &PrincipalId) -> Result<(), Problem> {
+        let role = Role::of(by, &self.parts.owner);
+        let ruling = local(role, act, *by == self.actor, &self.policy.tables().approval);
+        if ruling.is_allowed() {
+            return Ok(());
+        }
+        let detail = format!("{by} may not {}: {}", act.name(), ruling.reason_code);
+        Err(Problem::new(Code::PolicyDenied, detail))
+    }
+
+    /// The base's checkout, prepared if it is not there.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) async fn base(&self, base: &BaseCommit) -> Result<Arc<PreparedBase>, Problem> {
+        let (observer, base) = (Arc::clone(&self.observer), base.clone());
+        self.with_broker(move |broker, repository| {
+            let tell = |progress: Progress| match progress {
+                Progress::Waiting => observer.progress("waiting for another run's base", 0, 0),
+                Progress::Checkout => observer.progress("checking out the base", 0, 0),
+                Progress::History => observer.progress("packing the base's history", 0, 0),
+                Progress::Ready => observer.progress("base ready", 1, 1),
+            };
+            broker.prepare(repository, &base, &tell).map(Arc::new)
+        })
+        .await
+    }
+
+    /// Asks the user's repository. Runs where blocking is allowed.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) async fn with_repository<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Repository) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let repository = Arc::clone(&self.repository);
+        blocking(move || Ok(ask(&repository)?)).await
+    }
+
+    /// Asks the broker about the user's repository. Runs where blocking is allowed.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) async fn with_broker<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Broker, &Repository) -> Result<T, RepositoryError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (parts, repository) = (Arc::clone(&self.parts), Arc::clone(&self.repository));
+        blocking(move || Ok(ask(&parts.broker, &repository)?)).await
+    }
+
+    /// Reserves what is left of the wall time and ends the run's sessions when it is over.
+    ///
+    /// # Errors
+    /// `budget_exhausted`.
+    pub(crate) async fn start_wall_clock(&self) -> Result<WallClock, Problem> {
+        let spent = self.spent().await?;
+        let left_ms = self.policy.budget().wall_ms.saturating_sub(spent.wall_ms).max(1);
+        let reservation = self.spend.reserve(BudgetKind::WallMs, left_ms).await?;
+        let started = self.parts.clock.now();
+        let until_deadline = self.request.deadline_utc.map(|deadline| deadline.ms_since(started));
+        let (timer_ms, interrupt) = match until_deadline {
+            Some(ms) if ms < left_ms => (ms, Interrupt::Deadline),
+            _ => (left_ms, Interrupt::Budget),
+        };
+        let breaker = Arc::clone(&self.breaker);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(timer_ms)).await;
+            let _ = tokio::task::spawn_blocking(move || breaker.raise(interrupt)).await;
+        });
+        Ok(WallClock { reservation, started, left_ms, timer: Timer(timer) })
+    }
+}
+
+/// Wall time that is being spent.
+pub(crate) struct WallClock {
+    reservation: ReservationId,
+    started: UtcTime,
+    left_ms: u64,
+    timer: Timer,
+}
+
+/// Stops when it is dropped.
+struct Timer(tokio::task::JoinHandle<()>);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl WallClock {
+    /// Stops the clock and settles.
+    ///
+    /// # Errors
+    /// What the ledger says.
+    pub(crate) async fn settle(self, live: &Live) -> Result<(), Problem> {
+        drop(self.timer);
+        let spent_ms = live.parts.clock.now().ms_since(self.started).min(self.left_ms);
+        live.spend.settle(self.reservation, spent_ms).await
+    }
+}
+
+/// Runs `work` where blocking is allowed.
+///
+/// # Errors
+/// What `work` says; `internal` if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?
+}
+
+fn admission(events: &[Event]) -> Option<(&Event, &cofferdam_contract::events::Admitted)> {
+    let first = events.first()?;
+    match &first.body {
+        EventBody::Run(RunEvent::Admitted(admitted)) => Some((first, admitted)),
+        _ => None,
+    }
+}
+
+fn effect_failure(event: &EventBody) -> Option<Problem> {
+    match event {
+        EventBody::Effect(EffectEvent::Failed(failure)) => Some(failure.problem.clone()),
+        _ => None,
+    }
+}
+
+/// Effects, approvals and terminal states survive power loss.
+fn must_outlive_power(event: &EventBody) -> bool {
+    matches!(
+        event,
+        EventBody::Effect(_)
+            | EventBody::Approval(_)
+            | EventBody::Run(RunEvent::Ended(_) | RunEvent::Attested(_))
+    )
+}
+
+/// Whether nothing has moved the run since it was last attested.
+fn is_attested(events: &[Event]) -> bool {
+    let moved = events.iter().rev().find(|event| match &event.body {
+        EventBody::Run(RunEvent::Resumed(_)) => false,
+        EventBody::Run(_) | EventBody::Approval(_) | EventBody::Effect(_) => true,
+        _ => false,
+    });
+    matches!(moved.map(|event| &event.body), Some(EventBody::Run(RunEvent::Attested(_))))
+}
+
+fn shown(state: &State) -> Shown {
+    let digest = state.proposed().map(|phase| phase.checked.digest);
+    let branch = match state {
+        State::Applied(phase) | State::Merged(phase) => {
+            Some(phase.applied.intent.branch().to_owned())
+        }
+        _ => None,
+    };
+    Shown { state: state.name().to_owned(), branch, digest }
+}
