@@ -4,9 +4,19 @@
 //! be derived from the events is derived again when it is verified. Must never know the journal,
 //! the repository or the clock: a verifier can be built from this crate and `contract` alone.
 
+mod bundle;
+mod dsse;
 mod error;
+mod export;
+mod facts;
+mod parts;
+mod record;
+mod sarif;
+mod verify;
 
 pub use error::EvidenceError;
+pub use parts::PREDICATE_TYPE;
+pub use record::record_of;
 
 use std::path::Path;
 
@@ -74,28 +84,30 @@ pub struct VerifyReport {
     pub ok: bool,
     /// Whether the signature is by the key that the caller trusts.
     pub signer_known: bool,
-    /// The signing key's id: the SHA-256 of its SPKI form.
+    /// The signing key's id: `sha256:` and the SHA-256 of its 32 public
+    /// bytes, as the journal names it.
     pub key_id: Option<String>,
     /// Every check that was made, in order.
     pub checks: Vec<VerifyCheck>,
 }
 
-/// Writes the bundle into `dir`, which must not be there yet. Equal input gives equal bytes.
+/// Writes the bundle into `dir`, which must not be there yet: all of it or nothing. Equal input
+/// gives equal bytes.
 ///
 /// # Errors
-/// See [`EvidenceError`].
+/// [`EvidenceError::Events`] if the events are not a chain up to the head,
+/// [`EvidenceError::Exists`], [`EvidenceError::Signer`], or the file system's.
 pub fn export(input: &ExportInput<'_>, dir: &Path) -> Result<(), EvidenceError> {
-    let _ = (input, dir);
-    Err(EvidenceError::Unfinished)
+    export::write(&export::files(input)?, dir)
 }
 
-/// Verifies the bundle in `dir` without a network. `trusted_key` is a public key as SPKI PEM or as
-/// the 64 hexadecimal digits of its key id.
+/// Verifies the bundle in `dir` without a network. `trusted_key` is a public key in PEM, or its
+/// key id.
 ///
 /// # Errors
 /// Only if the trusted key is none or `dir` cannot be opened; whatever is wrong with the bundle is
 /// in the report.
 pub fn verify(dir: &Path, trusted_key: Option<&str>) -> Result<VerifyReport, EvidenceError> {
-    let _ = (dir, trusted_key);
-    Err(EvidenceError::Unfinished)
+    let trusted = verify::Trusted::parse(trusted_key)?;
+    Ok(verify::verify(&bundle::Bundle::read(dir)?, &trusted))
 }
