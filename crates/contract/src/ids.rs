@@ -14,7 +14,7 @@ use crate::ports::{Clock, Entropy};
 
 /// Text that is not an id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a valid {noun} id: expected {prefix}_ followed by 26 characters of Crockford base 32")]
+#[error("not a valid {noun}: expected {prefix}_ followed by 26 characters of Crockford base 32")]
 pub struct InvalidId {
     noun: &'static str,
     prefix: &'static str,

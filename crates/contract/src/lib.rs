@@ -22,6 +22,7 @@ pub mod ids;
 pub mod limits;
 pub mod mount;
 pub mod path;
+mod place;
 pub mod ports;
 pub mod problem;
 pub mod proposal;

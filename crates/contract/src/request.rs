@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
 use crate::ids::{CorrelationId, PrincipalId, RequestId};
+use crate::place::field_of;
 use crate::problem::{Code, Problem};
+use crate::text::escape_bytes;
 use crate::time::UtcTime;
 
 /// The version that this build writes, and the only major version that it reads.
@@ -175,10 +177,12 @@ impl RuntimeRequest {
         if bytes.len() > REQUEST_BYTES_MAX {
             return Err(Problem::new(Code::RequestInvalid, "the request is larger than 1 MiB"));
         }
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Problem::new(Code::RequestInvalid, "the request is not a json object"));
+        }
         check_version(bytes)?;
-        let request: Self = serde_json::from_slice(bytes).map_err(|error| {
-            Problem::new(Code::RequestInvalid, error.to_string()).at(field_of(&error))
-        })?;
+        let request: Self =
+            serde_json::from_slice(bytes).map_err(|error| refusal(bytes, &error))?;
         request.validate()?;
         Ok(request)
     }
@@ -270,15 +274,17 @@ fn check_version(bytes: &[u8]) -> Result<(), Problem> {
             "only major version 1 of the runtime request is supported",
         )
         .at(Some("contractVersion".to_owned()))),
-        Err(error) => {
-            Err(Problem::new(Code::RequestInvalid, error.to_string()).at(field_of(&error)))
-        }
+        Err(error) => Err(refusal(bytes, &error)),
     }
 }
 
-/// The field that serde's message names between back-ticks, if it names one.
-fn field_of(error: &serde_json::Error) -> Option<String> {
-    error.to_string().split('`').nth(1).map(str::to_owned)
+/// What serde has against the document. Its message quotes names and values of the caller, which
+/// are escaped here and may be as long as the request.
+fn refusal(bytes: &[u8], error: &serde_json::Error) -> Problem {
+    const DETAIL_CHARS_MAX: usize = 600;
+    let detail = escape_bytes(error.to_string().as_bytes());
+    let detail = detail.chars().take(DETAIL_CHARS_MAX).collect::<String>();
+    Problem::new(Code::RequestInvalid, detail).at(field_of(bytes, error))
 }
 
 fn is_name(text: &str) -> bool {
