@@ -131,8 +131,11 @@ const SHAPES: &[Shape] = &[
     header("basic-credentials", b"authorization: basic "),
 ];
 
-/// The shapes that are more than a prefix and a class.
-const CUSTOM: &[(u8, fn(&[u8]) -> Look)] = &[
+/// Looks at bytes for a shape of its own.
+type Custom = fn(&[u8]) -> Look;
+
+/// The shapes that are more than a prefix and a class, by the byte that they begin with.
+const CUSTOM: &[(u8, Custom)] = &[
     (b'-', look_pem),
     (b'e', look_jwt),
     (b'a', look_aws_secret),

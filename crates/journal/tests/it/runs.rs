@@ -80,7 +80,7 @@ async fn sealing_twice_signs_once() {
     let hold = start(&journal, world.new_run()).await;
     let head = journal.seal(hold.run()).await.unwrap();
     assert_eq!(journal.seal(hold.run()).await.unwrap(), head);
-    assert_eq!(journal.heads(hold.run()).await.unwrap(), [head.clone()]);
+    assert_eq!(journal.heads(hold.run()).await.unwrap(), std::slice::from_ref(&head));
     assert!(journal.signer().verify(&head.statement, &head.signature));
     assert!(!journal.signer().verify(b"something else", &head.signature));
     assert_eq!(head.head.key_id, Digest::of(&journal.signer().public_bytes()).to_string());
