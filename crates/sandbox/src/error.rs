@@ -8,6 +8,8 @@ use std::io;
 use cofferdam_contract::capability::WallName;
 use cofferdam_contract::problem::{Code, Problem};
 
+use crate::wire::Refusal;
+
 /// Why a session or a call could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
@@ -26,6 +28,12 @@ pub enum SandboxError {
         action: &'static str,
         /// The kernel's answer.
         source: io::Error,
+    },
+    /// Something that is no wall kept the session from being opened; nothing was run.
+    #[error("the session could not be opened: {detail}")]
+    NotOpened {
+        /// What failed and why.
+        detail: String,
     },
     /// A specification that cannot be carried out.
     #[error("the session's specification is invalid: {detail}")]
@@ -69,6 +77,16 @@ impl SandboxError {
     }
 }
 
+impl From<Refusal> for SandboxError {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { wall, detail } = refusal;
+        match wall {
+            Some(wall) => Self::WallMissing { wall, detail },
+            None => Self::NotOpened { detail },
+        }
+    }
+}
+
 /// The wall's name as it is in reports.
 fn wall_text(wall: WallName) -> String {
     let text = serde_json::to_string(&wall).unwrap_or_default();
@@ -80,6 +98,7 @@ impl From<SandboxError> for Problem {
         let code = match &error {
             SandboxError::WallMissing { .. } => Code::BoundaryUnavailable,
             SandboxError::System { .. }
+            | SandboxError::NotOpened { .. }
             | SandboxError::NotFrozen { .. }
             | SandboxError::Filter { .. } => Code::Internal,
             SandboxError::Invalid { .. } => Code::RequestInvalid,

@@ -12,6 +12,7 @@ pub mod doctor;
 mod error;
 mod filter;
 mod init;
+mod landlocked;
 mod launcher;
 mod notify;
 mod spec;
@@ -28,5 +29,5 @@ pub use spec::{
     SessionEnd,
 };
 pub use supervisor::{Call, Launcher, LauncherOptions, Session, Stopper};
-pub use sweep::sweep;
+pub use sweep::{Claim, sweep};
 pub use view::View;

@@ -12,6 +12,7 @@ use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::WorkspaceMount;
+use serde::{Deserialize, Serialize};
 
 use crate::view::View;
 
@@ -121,7 +122,8 @@ pub enum CallIo {
 }
 
 /// Why a program could not be started. Nothing of it ran.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum NotStarted {
     /// There is no such program in the session.
     NotFound,

@@ -1,16 +1,34 @@
 //! The side that asks: starts the launcher, opens sessions, makes calls, keeps time.
 //!
-//! Must never know how a wall is put up.
+//! Time limits are kept here and do not depend on init: what init does not end in time ends with
+//! its session. Must never know how a wall is put up.
 
+mod call;
+mod process;
+mod reactor;
+mod report;
+mod session;
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cofferdam_contract::capability::CapabilityReport;
-use cofferdam_contract::ids::SessionId;
 use cofferdam_contract::ports::{Clock, Entropy};
 
+use self::process::{Opened, Process};
+use self::reactor::Reactor;
+use self::session::{Opening, Shared};
+use crate::decoy::Decoys;
 use crate::error::SandboxError;
-use crate::spec::{CallIo, CallResult, CallSpec, DenialSink, SandboxSpec, SessionEnd};
+use crate::notify::{Watched, Watcher};
+use crate::spec::{DenialSink, SandboxSpec};
+use crate::sweep::Claim;
+use crate::sys::socket::Channel;
+use crate::view::HOME;
+use crate::wire::{self, Plan};
+
+pub use self::call::{Call, Stopper};
+pub use self::session::Session;
 
 /// How a launcher is started.
 pub struct LauncherOptions {
@@ -25,7 +43,21 @@ pub struct LauncherOptions {
 
 /// The launcher of this process. Dropping it ends every session that it opened.
 pub struct Launcher {
-    _private: (),
+    core: Arc<Core>,
+}
+
+/// What sessions share.
+pub(crate) struct Core {
+    entropy: Arc<dyn Entropy>,
+    image: OwnedFd,
+    process: Mutex<Option<Arc<Process>>>,
+    reactor: Reactor,
+    watcher: Watcher,
+}
+
+/// Keeps going when another thread panicked: what these locks guard is whole between statements.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Launcher {
@@ -33,8 +65,15 @@ impl Launcher {
     ///
     /// # Errors
     /// The executable cannot be copied or executed.
-    pub fn start(_options: LauncherOptions) -> Result<Self, SandboxError> {
-        Err(SandboxError::LauncherLost { detail: "not built yet".to_owned() })
+    pub fn start(options: LauncherOptions) -> Result<Self, SandboxError> {
+        let LauncherOptions { executable, clock, entropy } = options;
+        crate::launcher::sweep_groups();
+        let image = process::image(&executable)?;
+        let watcher = Watcher::start(clock, Arc::clone(&entropy))?;
+        let reactor = Reactor::start()?;
+        let core = Core { entropy, image, process: Mutex::new(None), reactor, watcher };
+        core.process()?;
+        Ok(Self { core: Arc::new(core) })
     }
 
     /// Opens a session: when this returns, its walls stand.
@@ -43,101 +82,104 @@ impl Launcher {
     /// [`SandboxError::WallMissing`] if a wall of the floor cannot be put up; nothing is left then.
     pub fn open(
         &self,
-        _spec: SandboxSpec,
-        _sink: Arc<dyn DenialSink>,
+        spec: SandboxSpec,
+        sink: Arc<dyn DenialSink>,
     ) -> Result<Session, SandboxError> {
-        Err(SandboxError::LauncherLost { detail: "not built yet".to_owned() })
+        let core = &self.core;
+        let claim = Claim::take(&spec.scratch)?;
+        let plan = core.plan(&spec)?;
+        let (ours, theirs) = Channel::pair().map_err(SandboxError::system("making sockets"))?;
+        ours.ask_for_senders().map_err(SandboxError::system("asking for senders"))?;
+        let opened = core.process()?.open(&plan, &theirs)?;
+        drop(theirs);
+        let Opened { process, pid, pidfd, rootless, groups } = opened;
+        let opening = Opening { channel: ours, process, pid, pidfd, groups };
+        let ready = opening.ready()?;
+        let listening = ready.listener.is_some();
+        let report = report::report(&spec, rootless, ready.walls, listening);
+        let decoys = plan.decoys.iter().zip(&ready.decoys).map(|((inside, _), file)| {
+            (inside.to_path(), PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
+        });
+        let decoys = (!plan.decoys.is_empty()).then(|| Decoys { files: decoys.collect() });
+        let watch = core.watcher.watch(Watched {
+            session: spec.session.clone(),
+            run: spec.run.clone(),
+            listener: ready.listener,
+            decoys,
+            sink: report::tell_session(sink, ready.denials),
+        });
+        let shared = Shared::new(spec, opening, watch, claim, Arc::clone(core));
+        Session::begin(shared, report)
     }
 }
 
-/// One isolation context. Dropping it ends it.
-pub struct Session {
-    id: SessionId,
-    report: CapabilityReport,
-}
-
-impl Session {
-    /// Its id.
-    pub fn id(&self) -> &SessionId {
-        &self.id
-    }
-
-    /// The boundary as it really is.
-    pub fn report(&self) -> &CapabilityReport {
-        &self.report
-    }
-
-    /// Starts a call. Several may run at once.
-    ///
-    /// # Errors
-    /// The session is over, or the specification is invalid. A program that cannot be executed is
-    /// not an error here: the call's result says so.
-    pub fn call(&self, _spec: CallSpec, _io: CallIo) -> Result<Call, SandboxError> {
-        Err(SandboxError::SessionLost)
-    }
-
-    /// Stops every process of the session until [`Session::thaw`].
-    ///
-    /// # Errors
-    /// The session is over, or something in it could not be stopped.
-    pub fn freeze(&self) -> Result<(), SandboxError> {
-        Err(SandboxError::SessionLost)
-    }
-
-    /// Lets a frozen session go on.
-    ///
-    /// # Errors
-    /// The session is over.
-    pub fn thaw(&self) -> Result<(), SandboxError> {
-        Err(SandboxError::SessionLost)
-    }
-
-    /// Ends the session. When it returns, no process of it is left. May be repeated.
-    pub fn end(&self) -> SessionEnd {
-        SessionEnd::default()
-    }
-
-    /// Whether calls can still be made.
-    pub fn is_alive(&self) -> bool {
-        false
-    }
-}
-
-/// A call under way.
-pub struct Call {
-    _private: (),
-}
-
-impl Call {
-    /// Something that can stop this call from elsewhere.
-    pub fn stopper(&self) -> Stopper {
-        Stopper { _private: () }
-    }
-
-    /// Moves captured input and output and waits for the end. Blocks. Until it is called, a
-    /// program whose output is captured blocks once a pipe is full; its time limit holds anyway.
-    pub fn wait(self) -> CallResult {
-        CallResult {
-            end: cofferdam_contract::events::CallEnd::SessionLost,
-            exit_code: None,
-            signal: None,
-            not_started: None,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-            truncated: false,
-            duration_ms: 0,
-            denials: 0,
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        if let Some(process) = lock(&self.core.process).take() {
+            process.kill();
+            process.wait_for_end();
         }
     }
 }
 
-/// Stops one call.
-#[derive(Clone)]
-pub struct Stopper {
-    _private: (),
-}
+impl Core {
+    /// The launcher process: the one that runs, or a new one.
+    fn process(&self) -> Result<Arc<Process>, SandboxError> {
+        let mut current = lock(&self.process);
+        match &*current {
+            Some(process) if process.is_alive() => Ok(Arc::clone(process)),
+            _ => {
+                let process = Arc::new(Process::start(self.image.as_fd())?);
+                *current = Some(Arc::clone(&process));
+                Ok(process)
+            }
+        }
+    }
 
-impl Stopper {
-    /// Kills the call, whatever it started included, and returns without waiting for it.
-    pub fn stop(&self) {}
+    fn plan(&self, spec: &SandboxSpec) -> Result<Plan, SandboxError> {
+        if !spec.workspace_path.is_absolute() {
+            let detail = "the workspace's path inside is not absolute".to_owned();
+            return Err(SandboxError::Invalid { detail });
+        }
+        let view = &spec.view;
+        let mut environment = wire::environment(&view.environment());
+        environment.extend(wire::environment(&spec.environment));
+        let pairs =
+            |(one, other): &(PathBuf, PathBuf)| (one.as_path().into(), other.as_path().into());
+        Ok(Plan {
+            session: spec.session.to_string(),
+            binds: view
+                .binds
+                .iter()
+                .map(|bind| (bind.source.as_path().into(), bind.target.as_path().into()))
+                .collect(),
+            files: view
+                .files
+                .iter()
+                .map(|(path, content)| (path.as_path().into(), wire::Bytes(content.clone())))
+                .collect(),
+            links: view.links.iter().map(pairs).collect(),
+            decoys: if spec.decoys { self.decoys(spec)? } else { Vec::new() },
+            workspace: spec.workspace.clone(),
+            workspace_path: spec.workspace_path.as_path().into(),
+            environment,
+            limits: spec.limits,
+            debug: spec.debug,
+        })
+    }
+
+    /// Where decoys lie inside, and what they hold. Init lays them out on a file system of the
+    /// session's own; nothing of them stays on the host.
+    fn decoys(&self, spec: &SandboxSpec) -> Result<wire::Environment, SandboxError> {
+        let dir = spec.scratch.join("decoys");
+        let decoys = Decoys::create(&dir, HOME.as_ref(), &*self.entropy)?;
+        let read = |(inside, file): &(PathBuf, PathBuf)| {
+            Ok((inside.as_path().into(), wire::Bytes(std::fs::read(file)?)))
+        };
+        let plan: std::io::Result<wire::Environment> = decoys.files.iter().map(read).collect();
+        let removed = std::fs::remove_dir_all(&dir);
+        let plan = plan.map_err(SandboxError::system("reading decoys"))?;
+        removed.map_err(SandboxError::system("removing decoys"))?;
+        Ok(plan)
+    }
 }

@@ -1,0 +1,166 @@
+//! The processes of a session as its process 1 sees them, and bringing sets of them to an end.
+//!
+//! A set is given by a rule, not by a list, and a rule is applied until nothing new is found:
+//! processes that fork while they are hunted are stopped first. Must never know what a call is.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::sys::process::{signal, signal_all};
+
+/// Rounds of looking before giving up; with a pause in between, about two seconds.
+const ROUNDS: usize = 1000;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// One process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
+    /// As in `/proc/PID/stat`.
+    pub(super) state: u8,
+}
+
+impl Entry {
+    fn is_dead(self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    fn is_stopped(self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+}
+
+/// Every process of the session but process 1.
+pub(super) fn all() -> Vec<Entry> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != 1).filter_map(read).collect()
+}
+
+/// One process; none if it is gone.
+pub(super) fn read(pid: i32) -> Option<Entry> {
+    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// `PID (NAME) STATE PARENT …`, where the name may hold anything, parentheses too.
+fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = stat.get(end + 2..)?.split(|byte| *byte == b' ');
+    let state = *fields.next()?.first()?;
+    let parent = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    Some(Entry { pid, parent, state })
+}
+
+/// Those beneath `root`, and without it.
+pub(super) fn beneath(root: i32, of: &[Entry]) -> Vec<Entry> {
+    let mut children: HashMap<i32, Vec<Entry>> = HashMap::new();
+    for entry in of {
+        children.entry(entry.parent).or_default().push(*entry);
+    }
+    let (mut found, mut open) = (Vec::new(), vec![root]);
+    while let Some(next) = open.pop() {
+        for child in children.remove(&next).into_iter().flatten() {
+            open.push(child.pid);
+            found.push(child);
+        }
+    }
+    found
+}
+
+/// Kills whatever `select` finds, until it finds nothing alive. `reap` is called between looks.
+/// Returns whether it came to that.
+pub(super) fn kill_until_none(
+    select: impl Fn(&[Entry]) -> Vec<Entry>,
+    mut reap: impl FnMut(),
+) -> bool {
+    let alive = || {
+        let mut found = select(&all());
+        found.retain(|entry| !entry.is_dead());
+        found
+    };
+    let mut stopped = HashSet::new();
+    for round in 0..ROUNDS {
+        let found = alive();
+        let fresh = found.iter().filter(|entry| stopped.insert(entry.pid)).count();
+        if found.is_empty() {
+            return true;
+        }
+        // As long as new ones appear, something still runs that makes them.
+        let answer = if fresh > 0 && round < ROUNDS / 2 { Signal::STOP } else { Signal::KILL };
+        for entry in &found {
+            signal(entry.pid, answer);
+        }
+        reap();
+        if fresh == 0 {
+            sleep(PAUSE);
+        }
+    }
+    false
+}
+
+/// Stops `pid` and waits until it has stopped or is gone.
+pub(super) fn stop_one(pid: i32) {
+    signal(pid, Signal::STOP);
+    for _ in 0..ROUNDS {
+        match read(pid) {
+            Some(entry) if !entry.is_stopped() && !entry.is_dead() => sleep(PAUSE),
+            _ => return,
+        };
+    }
+}
+
+/// Stops everything. Returns what did not stop.
+///
+/// One signal reaches all that exist, and a fork that it interrupts does not happen. A process
+/// stops when it leaves the kernel, so that is waited for; the parent of a vfork cannot leave it
+/// while its child is stopped, and cannot write either.
+pub(super) fn freeze_all() -> Vec<Entry> {
+    signal_all(Signal::STOP);
+    let mut left = Vec::new();
+    for _ in 0..ROUNDS {
+        let found = all();
+        let has_stopped_child = |pid| found.iter().any(|it| it.parent == pid && it.is_stopped());
+        left = found.clone();
+        left.retain(|entry| {
+            let waits_for_vfork = entry.state == b'D' && has_stopped_child(entry.pid);
+            !entry.is_stopped() && !entry.is_dead() && !waits_for_vfork
+        });
+        if left.is_empty() {
+            break;
+        }
+        sleep(PAUSE);
+    }
+    left
+}
+
+/// Lets everything go on.
+pub(super) fn thaw_all() {
+    signal_all(Signal::CONT);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, beneath, parse};
+
+    #[test]
+    fn a_name_cannot_forge_state_or_parent() {
+        let entry = parse(7, b"7 (a) Z 1 ) T 3 (x) S 5 5 5 0");
+        assert_eq!(entry, Some(Entry { pid: 7, parent: 5, state: b'S' }));
+        assert_eq!(parse(7, b"7 (a"), None);
+        assert_eq!(parse(7, b"7 (a)"), None);
+    }
+
+    #[test]
+    fn beneath_follows_children_and_nothing_else() {
+        let entry = |pid, parent| Entry { pid, parent, state: b'S' };
+        let of = [entry(2, 1), entry(3, 2), entry(4, 3), entry(5, 1), entry(6, 5)];
+        let mut pids: Vec<i32> = beneath(2, &of).iter().map(|entry| entry.pid).collect();
+        pids.sort_unstable();
+        assert_eq!(pids, [3, 4]);
+    }
+}

@@ -1,0 +1,286 @@
+//! The private root: a skeleton with an allow-list of what the host has.
+//!
+//! The new root is entered empty and built from inside, out of mounts that have no path yet: while
+//! it is built no path can lead back to the host. Must never know what a call will do in it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use cofferdam_contract::capability::WallName;
+use cofferdam_contract::path::RepoPath;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::paths::{
+    DENIALS, DEVICE_LINKS, MASKED_DIRECTORIES, MASKED_FILES, READ_ONLY, RUN, SCRATCH,
+};
+use super::sources::{Bound, Layers, Sources};
+use super::{Built, failed};
+use crate::sys::mount::{self, Attributes};
+use crate::view::HOME;
+use crate::wire::{Bytes, Plan};
+
+/// Bytes and files of the skeleton: synthesised files and mount points.
+const SKELETON: &[(&str, Option<&str>)] =
+    &[("size", Some("16m")), ("nr_inodes", Some("16384")), ("mode", Some("0755"))];
+
+/// What was built, and what others need of it.
+pub(super) struct Root {
+    /// Where the view is, for the rules.
+    pub(super) view: Vec<(PathBuf, bool)>,
+    /// Open for appending, for the supervisor.
+    pub(super) denials: OwnedFd,
+    /// Open, in the order of the plan, for the supervisor to watch.
+    pub(super) decoys: Vec<OwnedFd>,
+    /// Whether the cgroup namespace is the session's own.
+    pub(super) cgroup_namespace: bool,
+}
+
+/// Builds and enters the root.
+pub(super) fn build(plan: &Plan, sources: Sources) -> Built<Root> {
+    let wall = Some(WallName::PrivateRoot);
+    // A new proc is granted only while the host's is still in sight (mount_too_revealing).
+    let no_programs = Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV
+        | Attributes::MOUNT_ATTR_NOEXEC;
+    let proc = mount::create("proc", &[], no_programs)
+        .map_err(failed(Some(WallName::PidNamespace), "mounting proc"))?;
+    let skeleton = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV;
+    mount::create("tmpfs", SKELETON, skeleton)
+        .and_then(mount::enter_root)
+        .map_err(failed(wall, "entering the private root"))?;
+    build_proc(&proc).map_err(failed(wall, "building /proc"))?;
+    let view = sources.view.iter().map(|it| (it.target.clone(), it.is_directory)).collect();
+    build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
+    mask_proc().map_err(failed(wall, "masking /proc"))?;
+    build_scratch(plan).map_err(failed(wall, "mounting the scratch file systems"))?;
+    build_view(plan, sources.view).map_err(failed(wall, "building the toolchain view"))?;
+    build_workspace(plan, sources.workspace, sources.carries)
+        .map_err(failed(None, "mounting the workspace"))?;
+    let decoys = build_decoys(plan).map_err(failed(wall, "laying out decoys"))?;
+    let denials = build_run().map_err(failed(wall, "building /run"))?;
+    close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
+    Ok(Root { view, denials, decoys, cgroup_namespace: false })
+}
+
+fn directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// A place to put a mount on.
+fn place(path: &Path, is_directory: bool) -> io::Result<()> {
+    if is_directory {
+        return directory(path);
+    }
+    if let Some(parent) = path.parent() {
+        directory(parent)?;
+    }
+    if fs::symlink_metadata(path).is_err() {
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
+    }
+    Ok(())
+}
+
+fn attach(bound: &Bound) -> io::Result<()> {
+    place(&bound.target, bound.is_directory)?;
+    mount::attach(&bound.mount, &bound.target)
+}
+
+fn build_view(plan: &Plan, view: Vec<Bound>) -> io::Result<()> {
+    for bound in view {
+        attach(&bound)?;
+    }
+    for (path, content) in &plan.files {
+        let path = path.as_path();
+        if let Some(parent) = path.parent() {
+            directory(parent)?;
+        }
+        fs::write(path, &content.0)?;
+    }
+    for (path, target) in &plan.links {
+        let path = path.as_path();
+        if let Some(parent) = path.parent() {
+            directory(parent)?;
+        }
+        symlink(target.as_path(), path)?;
+    }
+    Ok(())
+}
+
+fn build_devices(devices: Vec<Bound>) -> io::Result<()> {
+    directory(Path::new("/dev"))?;
+    for bound in devices {
+        attach(&bound)?;
+    }
+    for (path, target) in DEVICE_LINKS {
+        symlink(target, path)?;
+    }
+    directory(Path::new("/dev/pts"))?;
+    let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
+    let modes = [("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+    let terminals = mount::create("devpts", &modes, no_programs)?;
+    mount::attach(&terminals, Path::new("/dev/pts"))
+}
+
+fn build_proc(proc: &OwnedFd) -> io::Result<()> {
+    directory(Path::new("/proc"))?;
+    mount::attach(proc, Path::new("/proc"))
+}
+
+fn mask_proc() -> io::Result<()> {
+    let exists = |path: &&&str| fs::symlink_metadata(path).is_ok();
+    for path in MASKED_FILES.iter().filter(exists) {
+        let nothing = mount::clone_tree(Path::new("/dev/null"))?;
+        mount::attach(&nothing, Path::new(path))?;
+    }
+    let read_only = Attributes::MOUNT_ATTR_RDONLY
+        | Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV
+        | Attributes::MOUNT_ATTR_NOEXEC;
+    for path in MASKED_DIRECTORIES.iter().filter(exists) {
+        let options = [("size", Some("4k")), ("nr_inodes", Some("1")), ("mode", Some("0555"))];
+        let nothing = mount::create("tmpfs", &options, read_only)?;
+        mount::attach(&nothing, Path::new(path))?;
+    }
+    for path in READ_ONLY.iter().filter(exists) {
+        let same = mount::clone_tree(Path::new(path))?;
+        mount::restrict(same.as_fd(), read_only)?;
+        mount::attach(&same, Path::new(path))?;
+    }
+    Ok(())
+}
+
+fn build_scratch(plan: &Plan) -> io::Result<()> {
+    let limits = &plan.limits;
+    let (size, inodes) = (limits.disk_bytes.to_string(), limits.inodes.max(16).to_string());
+    let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV;
+    for path in SCRATCH {
+        let mode = if *path == HOME { "0700" } else { "1777" };
+        let options =
+            [("size", Some(size.as_str())), ("nr_inodes", Some(&inodes)), ("mode", Some(mode))];
+        let scratch = mount::create("tmpfs", &options, attributes)?;
+        directory(Path::new(path))?;
+        mount::attach(&scratch, Path::new(path))?;
+    }
+    Ok(())
+}
+
+fn build_workspace(
+    plan: &Plan,
+    layers: Layers,
+    carries: Vec<(RepoPath, Layers)>,
+) -> io::Result<()> {
+    let target = plan.workspace_path.as_path();
+    directory(target)?;
+    mount::attach(mounted(layers)?, target)?;
+    for (path, layers) in carries {
+        // What is there was not made by us: no link of it may lead elsewhere.
+        let place = rustix::fs::openat2(
+            rustix::fs::open(target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
+            path.as_bytes(),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )?;
+        mount::attach_over(mounted(layers)?, place)?;
+    }
+    Ok(())
+}
+
+/// The kernel shows a layer's path as it was given, so the layers get places of their own for the
+/// moment of the mount; the overlay holds on to them without.
+fn mounted(layers: Layers) -> io::Result<OwnedFd> {
+    let (lowers, scratch, upper, work) = match layers {
+        Layers::Directory(mount) => return Ok(mount),
+        Layers::Overlay { lowers, scratch, upper, work } => (lowers, scratch, upper, work),
+    };
+    let layers = Path::new("/.layers");
+    let mut places = Vec::new();
+    for (at, lower) in lowers.iter().enumerate() {
+        let place = at.to_string();
+        put_layer(lower, &layers.join(&place))?;
+        places.push(place);
+    }
+    put_layer(&scratch, &layers.join("session"))?;
+    rustix::process::chdir(layers)?;
+    let mounted = mount::create(
+        "overlay",
+        &[
+            ("lowerdir", Some(&places.join(":"))),
+            ("upperdir", Some(&format!("session/{upper}"))),
+            ("workdir", Some(&format!("session/{work}"))),
+            ("userxattr", None),
+            ("metacopy", Some("off")),
+            ("index", Some("off")),
+            ("redirect_dir", Some("nofollow")),
+        ],
+        Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV,
+    );
+    rustix::process::chdir("/")?;
+    for place in places.iter().map(String::as_str).chain(["session"]) {
+        mount::detach(&layers.join(place))?;
+        fs::remove_dir(layers.join(place))?;
+    }
+    fs::remove_dir(layers)?;
+    mounted
+}
+
+fn put_layer(layer: &OwnedFd, place: &Path) -> io::Result<()> {
+    directory(place)?;
+    mount::attach(layer, place)
+}
+
+/// Canaries lie on a file system of their own, so that no mount tells where they came from.
+fn build_decoys(plan: &Plan) -> io::Result<Vec<OwnedFd>> {
+    if plan.decoys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let attributes = Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV
+        | Attributes::MOUNT_ATTR_NOEXEC;
+    let hold = Path::new("/.canaries");
+    let options = [("size", Some("1m")), ("nr_inodes", Some("256")), ("mode", Some("0755"))];
+    directory(hold)?;
+    mount::attach(&mount::create("tmpfs", &options, attributes)?, hold)?;
+    let mut opened = Vec::new();
+    for (at, (target, content)) in plan.decoys.iter().enumerate() {
+        opened.push(lay_out(&hold.join(at.to_string()), target, content)?);
+    }
+    mount::detach(hold)?;
+    fs::remove_dir(hold)?;
+    Ok(opened)
+}
+
+fn lay_out(file: &Path, target: &Bytes, content: &Bytes) -> io::Result<OwnedFd> {
+    fs::write(file, &content.0)?;
+    let canary = mount::clone_tree(file)?;
+    mount::restrict(canary.as_fd(), Attributes::MOUNT_ATTR_RDONLY)?;
+    place(target.as_path(), false)?;
+    mount::attach(&canary, target.as_path())?;
+    Ok(fs::File::open(file)?.into())
+}
+
+/// The session reads denials through a read-only mount; only the descriptor can write.
+fn build_run() -> io::Result<OwnedFd> {
+    directory(Path::new(RUN))?;
+    let options = [("size", Some("1m")), ("nr_inodes", Some("64")), ("mode", Some("0755"))];
+    let attributes = Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV
+        | Attributes::MOUNT_ATTR_NOEXEC;
+    mount::attach(&mount::create("tmpfs", &options, attributes)?, Path::new(RUN))?;
+    let denials = fs::OpenOptions::new().append(true).create_new(true).mode(0o444).open(DENIALS)?;
+    let read_only = mount::clone_tree(Path::new(RUN))?;
+    mount::restrict(read_only.as_fd(), Attributes::MOUNT_ATTR_RDONLY)?;
+    mount::detach(Path::new(RUN))?;
+    mount::attach(&read_only, Path::new(RUN))?;
+    Ok(denials.into())
+}
+
+/// The skeleton's own files cannot change; what is mounted on it is as it was.
+fn close_skeleton() -> io::Result<()> {
+    use rustix::mount::{MountFlags, mount_remount};
+    let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    Ok(mount_remount("/", flags, "")?)
+}

@@ -1,0 +1,160 @@
+//! What a session's root is made of, as detached mounts.
+//!
+//! Opened where the host can be seen: in the launcher when it is root, else in init before its
+//! root is private. Every mount is already as it will be inside; only places are missing.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+use cofferdam_contract::capability::WallName;
+use cofferdam_contract::mount::WorkspaceMount;
+use cofferdam_contract::path::RepoPath;
+
+use super::paths::DEVICES;
+use super::{Built, failed};
+use crate::sys::mount::{self, Attributes};
+use crate::wire::{Plan, Refusal};
+
+const WRITABLE: Attributes = Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV);
+const READ_ONLY: Attributes = WRITABLE.union(Attributes::MOUNT_ATTR_RDONLY);
+
+/// A detached mount and where it goes.
+pub(crate) struct Bound {
+    pub(super) target: PathBuf,
+    pub(super) mount: OwnedFd,
+    pub(super) is_directory: bool,
+}
+
+/// What the workspace is mounted from.
+pub(crate) enum Layers {
+    Overlay {
+        /// The uppermost first.
+        lowers: Vec<OwnedFd>,
+        /// Holds the two directories named below.
+        scratch: OwnedFd,
+        upper: String,
+        work: String,
+    },
+    Directory(OwnedFd),
+}
+
+/// Everything that comes from the host.
+pub(crate) struct Sources {
+    pub(super) view: Vec<Bound>,
+    pub(super) devices: Vec<Bound>,
+    pub(super) workspace: Layers,
+    /// Mounted after the workspace, at directories in it.
+    pub(super) carries: Vec<(RepoPath, Layers)>,
+}
+
+impl Sources {
+    /// Opens everything. With a mapping, what is the supervisor's on disk is the session's.
+    pub(crate) fn open(plan: &Plan, mapping: Option<&OwnedFd>) -> Built<Self> {
+        let mut view = Vec::new();
+        for (source, target) in &plan.binds {
+            view.extend(bind(source.as_path(), target.as_path(), READ_ONLY)?);
+        }
+        let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
+        let mut devices = Vec::new();
+        for device in DEVICES {
+            devices.extend(bind(Path::new(device), Path::new(device), no_programs)?);
+        }
+        let mapping = mapping.map(AsFd::as_fd);
+        let (workspace, carries) = match &plan.workspace {
+            WorkspaceMount::Directory { path } => {
+                (Layers::Directory(layer(path, WRITABLE, mapping)?), Vec::new())
+            }
+            WorkspaceMount::Overlay { lowers, upper, work, carries } => {
+                let carries = carries.iter().map(|it| {
+                    let lowers = std::slice::from_ref(&it.lower);
+                    Ok((it.path.clone(), overlay(lowers, &it.upper, &it.work, mapping)?))
+                });
+                (overlay(lowers, upper, work, mapping)?, carries.collect::<Built<_>>()?)
+            }
+        };
+        Ok(Self { view, devices, workspace, carries })
+    }
+
+    /// The descriptors that a child must keep.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let carried = self.carries.iter().map(|(_, layers)| layers);
+        let layers = [&self.workspace].into_iter().chain(carried).flat_map(|layers| match layers {
+            Layers::Overlay { lowers, scratch, .. } => lowers.iter().chain([scratch]).collect(),
+            Layers::Directory(directory) => vec![directory],
+        });
+        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
+        bound.chain(layers).map(AsRawFd::as_raw_fd)
+    }
+}
+
+/// `None` where the host has no such path: what is absent cannot be reached.
+fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bound>> {
+    let opened = mount::clone_tree(source).and_then(|mount| {
+        mount::make_private(mount.as_fd())?;
+        mount::restrict(mount.as_fd(), attributes)?;
+        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode);
+        Ok(Bound { target: target.to_owned(), mount, is_directory: kind.is_dir() })
+    });
+    match opened {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+            ) && !is_missing_right(&error) =>
+        {
+            Ok(None)
+        }
+        Err(error) => {
+            let action = format!("binding {}", target.display());
+            Err(failed(Some(WallName::PrivateRoot), &action)(error))
+        }
+    }
+}
+
+/// EPERM says that mounts cannot be cloned at all; EACCES that this path cannot be reached.
+fn is_missing_right(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EPERM)
+}
+
+fn overlay(
+    lowers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    mapping: Option<BorrowedFd<'_>>,
+) -> Built<Layers> {
+    let (scratch, upper, work) = siblings(upper, work)?;
+    let lowers = lowers.iter().map(|path| layer(path, READ_ONLY, mapping));
+    Ok(Layers::Overlay {
+        lowers: lowers.collect::<Built<_>>()?,
+        scratch: layer(scratch, WRITABLE, mapping)?,
+        upper,
+        work,
+    })
+}
+
+/// Overlay wants both beneath one mount.
+fn siblings<'a>(upper: &'a Path, work: &'a Path) -> Built<(&'a Path, String, String)> {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).map(str::to_owned);
+    match (upper.parent(), work.parent(), name(upper), name(work)) {
+        (Some(one), Some(other), Some(upper), Some(work)) if one == other => Ok((one, upper, work)),
+        _ => Err(Refusal {
+            wall: None,
+            detail: "the workspace's upper and work directories are not in one directory"
+                .to_owned(),
+        }),
+    }
+}
+
+fn layer(path: &Path, attributes: Attributes, mapping: Option<BorrowedFd<'_>>) -> Built<OwnedFd> {
+    let opened = mount::clone_tree(path).and_then(|mount| {
+        if let Some(mapping) = mapping {
+            mount::map_ids(mount.as_fd(), mapping)?;
+        }
+        mount::make_private(mount.as_fd())?;
+        mount::restrict(mount.as_fd(), attributes)?;
+        Ok(mount)
+    });
+    opened.map_err(failed(None, "opening a layer of the workspace"))
+}

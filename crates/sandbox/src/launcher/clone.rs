@@ -1,0 +1,108 @@
+//! Cloning one session: what must be done from outside its namespaces.
+//!
+//! Must never know which walls init puts up.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use cofferdam_contract::capability::WallName;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::cgroup::Groups;
+use super::identity::Identity;
+use crate::init::{self, Beginning, Sources};
+use crate::spec::Resident;
+use crate::sys::process::{self, Child, NAMESPACES};
+use crate::sys::socket::Channel;
+use crate::wire::{Plan, Refusal};
+
+/// How long init may take from its clone to being tied to the launcher's life.
+const ARMED_WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// A session that goes on by itself.
+pub(crate) struct Cloned {
+    pub(crate) child: Child,
+    pub(crate) groups: Vec<PathBuf>,
+}
+
+fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Refusal {
+    let action = action.to_owned();
+    move |error| Refusal { wall, detail: format!("{action}: {error}") }
+}
+
+/// Clones a session. Returns in the launcher only.
+pub(crate) fn session(
+    plan: &Plan,
+    socket: OwnedFd,
+    identity: &Identity,
+    residents: &'static [Resident],
+    number: u64,
+) -> Result<Cloned, Refusal> {
+    let sources = match identity {
+        // As root what is bound may be readable by root alone, so it is opened here.
+        Identity::Own { mapping, .. } => Some(Sources::open(plan, Some(mapping))?),
+        Identity::Single { .. } => None,
+    };
+    let groups = Groups::create(number, &plan.limits);
+    let (ours, theirs) = Channel::pair().map_err(refused(None, "making a socket pair"))?;
+    let cloned = process::clone_into(NAMESPACES)
+        .map_err(refused(Some(WallName::UserNamespace), "cloning into new namespaces"));
+    let child = match cloned {
+        Ok(Some(child)) => child,
+        Ok(None) => {
+            // 0 to 2 are the null device, and stay so that nothing else gets these numbers.
+            let mut keep: Vec<RawFd> = vec![0, 1, 2, socket.as_raw_fd(), raw(&theirs)];
+            keep.extend(sources.iter().flat_map(Sources::descriptors));
+            if process::close_all_but(&keep).is_err() {
+                process::exit(70);
+            }
+            let becomes = (!identity.is_single()).then(|| identity.inside());
+            let memory_grouped = groups.limits_memory();
+            let pids_grouped = groups.limits_pids();
+            let start = Beginning { socket, launcher: theirs, sources, becomes, residents };
+            init::main(plan, start, init::Grouped { memory_grouped, pids_grouped })
+        }
+        Err(refusal) => {
+            groups.remove();
+            return Err(refusal);
+        }
+    };
+    drop(theirs);
+    match release(&ours, &child, identity, &groups) {
+        Ok(()) => Ok(Cloned { child, groups: groups.into_paths() }),
+        Err(refusal) => {
+            process::signal(child.pid, rustix::process::Signal::KILL);
+            let pid = rustix::process::Pid::from_raw(child.pid);
+            let _ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
+            groups.remove();
+            Err(refusal)
+        }
+    }
+}
+
+fn raw(channel: &Channel) -> RawFd {
+    use std::os::fd::AsFd;
+    channel.as_fd().as_raw_fd()
+}
+
+/// Maps the user, moves the child into its control groups, lets it go on, and waits until it is
+/// tied to this process's life.
+fn release(
+    channel: &Channel,
+    child: &Child,
+    identity: &Identity,
+    groups: &Groups,
+) -> Result<(), Refusal> {
+    identity
+        .map_into(child.pid)
+        .map_err(refused(Some(WallName::UserNamespace), "mapping the session's user"))?;
+    groups.add(child.pid).map_err(refused(None, "moving the session into its control groups"))?;
+    channel.send(&(), &[]).map_err(refused(None, "releasing the session"))?;
+    let mut polled = [PollFd::new(channel, PollFlags::IN)];
+    let armed = matches!(poll(&mut polled, Some(&ARMED_WITHIN)), Ok(1..));
+    match armed.then(|| channel.receive::<()>()) {
+        Some(Ok(Some(_))) => Ok(()),
+        _ => Err(Refusal { wall: None, detail: "the session did not start".to_owned() }),
+    }
+}

@@ -1,0 +1,177 @@
+//! The launcher process as the supervisor holds it.
+//!
+//! A thread of its own starts the process and stays until it ends, because the parent-death signal
+//! is tied to the thread that forked. Must never know what is in a session.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::lock;
+use crate::error::SandboxError;
+use crate::launcher::{CONTROL, SUBCOMMAND};
+use crate::sys::process as kernel;
+use crate::sys::socket::Channel;
+use crate::wire::{FromLauncher, Plan, ToLauncher};
+
+/// How long the launcher may take to clone a session while it clones others.
+const ANSWER_WITHIN: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
+/// How long a killed process may take to end.
+const ENDED_WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// A running launcher.
+pub(crate) struct Process {
+    channel: Mutex<Channel>,
+    pidfd: OwnedFd,
+}
+
+/// A cloned session.
+pub(super) struct Opened {
+    pub(super) process: Arc<Process>,
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    pub(super) rootless: bool,
+    pub(super) groups: Vec<PathBuf>,
+}
+
+/// Copies the executable to where nobody can change it: a session that got hold of a descriptor
+/// of the running program could otherwise overwrite it (CVE-2019-5736).
+pub(super) fn image(executable: &Path) -> Result<OwnedFd, SandboxError> {
+    let copy = || -> io::Result<OwnedFd> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let made = match rustix::fs::memfd_create("cofferdam", flags | MemfdFlags::EXEC) {
+            // Before Linux 6.3 every memfd is executable.
+            Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("cofferdam", flags),
+            other => other,
+        };
+        let mut image = File::from(made?);
+        io::copy(&mut File::open(executable)?, &mut image)?;
+        image.rewind()?;
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        rustix::fs::fcntl_add_seals(&image, seals)?;
+        Ok(image.into())
+    };
+    copy().map_err(SandboxError::system("copying the launcher"))
+}
+
+impl Process {
+    /// Executes the image as a launcher.
+    pub(super) fn start(image: BorrowedFd<'_>) -> Result<Self, SandboxError> {
+        let failed = || SandboxError::system("starting the launcher");
+        let (ours, theirs) = Channel::pair().map_err(failed())?;
+        let image = image.try_clone_to_owned().map_err(failed())?;
+        let (tell, told) = mpsc::channel();
+        let holder = move || {
+            let mut child = match spawn(&image, &theirs) {
+                Ok((child, pidfd)) => {
+                    drop(theirs);
+                    let _supervisor_gone = tell.send(Ok(pidfd));
+                    child
+                }
+                Err(error) => return drop(tell.send(Err(error))),
+            };
+            let _status = child.wait();
+        };
+        std::thread::Builder::new().name("launcher".to_owned()).spawn(holder).map_err(failed())?;
+        let pidfd = told
+            .recv()
+            .map_err(|_| SandboxError::LauncherLost { detail: "its thread ended".to_owned() })?;
+        Ok(Self { channel: Mutex::new(ours), pidfd: pidfd.map_err(failed())? })
+    }
+
+    /// Whether it has not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        matches!(poll(&mut polled, Some(&now)), Ok(0))
+    }
+
+    /// Ends it and with it every session that it cloned.
+    pub(crate) fn kill(&self) {
+        let _gone = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Waits, for a while, until it has ended.
+    pub(super) fn wait_for_end(&self) {
+        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let _ended = poll(&mut polled, Some(&ENDED_WITHIN));
+    }
+
+    /// Has a session killed that this process may not signal.
+    pub(super) fn kill_session(&self, pid: i32) {
+        let _launcher_gone = lock(&self.channel).send(&ToLauncher::Kill { pid }, &[]);
+    }
+
+    /// Has a session cloned; `socket` becomes init's.
+    pub(super) fn open(
+        self: Arc<Self>,
+        plan: &Plan,
+        socket: &Channel,
+    ) -> Result<Opened, SandboxError> {
+        let lost = |detail: &str| SandboxError::LauncherLost { detail: detail.to_owned() };
+        let order = ToLauncher::Open(Box::new(plan.clone()));
+        let packet = {
+            let channel = lock(&self.channel);
+            channel.send(&order, &[socket.as_fd()]).map_err(|error| lost(&error.to_string()))?;
+            let mut polled = [PollFd::new(&*channel, PollFlags::IN)];
+            if !matches!(poll(&mut polled, Some(&ANSWER_WITHIN)), Ok(1..)) {
+                // It is stopped or stuck, so whatever it did half is undone by its end.
+                self.kill();
+                return Err(lost("it did not answer in time"));
+            }
+            channel.receive().map_err(|error| lost(&error.to_string()))?
+        };
+        let mut packet = packet.ok_or_else(|| lost("it ended while it cloned a session"))?;
+        match (packet.message, packet.descriptors.pop()) {
+            (FromLauncher::Opened { pid, rootless, groups }, Some(pidfd)) => {
+                Ok(Opened { process: self, pid, pidfd, rootless, groups })
+            }
+            (FromLauncher::Refused(refusal), _) => Err(refusal.into()),
+            (FromLauncher::Opened { .. }, None) => Err(lost("it sent no process descriptor")),
+        }
+    }
+}
+
+fn spawn(image: &OwnedFd, socket: &Channel) -> io::Result<(std::process::Child, OwnedFd)> {
+    let socket = socket.as_fd().as_raw_fd();
+    let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
+    command
+        .arg0("cofferdam-launcher")
+        .arg(SUBCOMMAND)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let prepare = move || {
+        rustix::process::setsid()?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        match kernel::new_keyring() {
+            // A kernel without key rings has none to inherit.
+            Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => return Err(error),
+            _ => {}
+        }
+        kernel::close_from_on_exec(3)?;
+        kernel::place(socket, CONTROL)
+    };
+    // SAFETY: only system calls are made between fork and execution; nothing is allocated and no
+    // lock is taken. What `close_from_on_exec` marks, the parent still owns in its own table.
+    unsafe { command.pre_exec(prepare) };
+    let child = command.spawn()?;
+    let pid = Pid::from_child(&child);
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    Ok((child, pidfd))
+}

@@ -1,0 +1,99 @@
+//! The capability report of a session, and the session's own view of its denials.
+//!
+//! Must never say of a wall what init did not say.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use cofferdam_contract::capability::{CapabilityReport, EventSource, Wall};
+use cofferdam_contract::denial::{Denial, DenialSource, Operation};
+
+use crate::spec::{DenialSink, SandboxSpec};
+use crate::sys::landlock;
+
+/// What this session's boundary consists of.
+pub(super) fn report(
+    spec: &SandboxSpec,
+    rootless: bool,
+    walls: Vec<Wall>,
+    listening: bool,
+) -> CapabilityReport {
+    CapabilityReport {
+        backend: "native".to_owned(),
+        rootless,
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        landlock_abi: landlock::abi(),
+        workspace: spec.workspace_kind,
+        walls,
+        event_sources: event_sources(listening, spec.decoys),
+        limits: spec.limits,
+    }
+}
+
+/// For each class of operation, who tells of a refusal and what is silent.
+fn event_sources(listening: bool, decoys: bool) -> Vec<EventSource> {
+    use Operation::{
+        Connect, Execute, Grant, Kernel, Keyring, Mount, Namespace, Privilege, Read, Resource,
+        Socket, Terminal, Trace, Write,
+    };
+    let asked = "the supervisor answers the system call";
+    let rows: [(Operation, Option<DenialSource>, &str); 14] = [
+        (Execute, Some(DenialSource::ToolPolicy), "inside, programs start other programs unseen"),
+        (Read, Some(DenialSource::Decoy), "what is not in the root is absent, which nobody tells"),
+        (Write, None, "read-only mounts and Landlock refuse without a word"),
+        (Connect, Some(DenialSource::Seccomp), asked),
+        (Socket, Some(DenialSource::Seccomp), asked),
+        (Namespace, Some(DenialSource::Seccomp), "clone3 is absent and untold"),
+        (Mount, Some(DenialSource::Seccomp), asked),
+        (Trace, Some(DenialSource::Seccomp), asked),
+        (Kernel, Some(DenialSource::Seccomp), "calls that ordinary programs probe are absent"),
+        (Keyring, Some(DenialSource::Seccomp), asked),
+        (Privilege, Some(DenialSource::Seccomp), "set-user-id programs run without effect"),
+        (Terminal, Some(DenialSource::Seccomp), asked),
+        (
+            Resource,
+            Some(DenialSource::Limit),
+            "time and output; the kernel's own limits are silent",
+        ),
+        (Grant, None, "there is no way to ask from inside yet"),
+    ];
+    let heard = |source: &DenialSource| match source {
+        DenialSource::Seccomp => listening,
+        DenialSource::Decoy => decoys,
+        _ => true,
+    };
+    rows.into_iter()
+        .map(|(operation, source, detail)| EventSource {
+            operation,
+            sources: source.filter(heard).into_iter().collect(),
+            detail: detail.to_owned(),
+        })
+        .collect()
+}
+
+/// Writes each denial into the session's own file before it goes to `sink`.
+pub(super) fn tell_session(sink: Arc<dyn DenialSink>, file: OwnedFd) -> Arc<dyn DenialSink> {
+    Arc::new(Told { sink, file: file.into() })
+}
+
+struct Told {
+    sink: Arc<dyn DenialSink>,
+    file: File,
+}
+
+impl DenialSink for Told {
+    fn denied(&self, denial: Denial) {
+        if let Ok(mut line) = serde_json::to_vec(&denial) {
+            line.push(b'\n');
+            // The file system is small: a session that fills it is told no more.
+            let _full = (&self.file).write(&line);
+        }
+        self.sink.denied(denial);
+    }
+
+    fn lost(&self, count: u64, source: &str) {
+        self.sink.lost(count, source);
+    }
+}

@@ -1,0 +1,120 @@
+//! Mounts that are made detached and attached where they belong.
+//!
+//! A mount is a descriptor until it is attached, so that no path of the host is needed inside a
+//! session's root. Must never know which mounts a session has.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+
+pub(crate) use rustix::mount::MountAttrFlags as Attributes;
+
+/// `struct mount_attr` of mount_setattr(2).
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// A detached copy of what is mounted at `path`, with everything beneath it.
+pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_NO_AUTOMOUNT;
+    Ok(rustix::mount::open_tree(rustix::fs::CWD, path, flags)?)
+}
+
+/// Sets attributes on a mount and everything mounted beneath it.
+pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
+    set(mount, u64::from(attributes.bits()), 0, None)
+}
+
+/// Makes files owned by the users of `mapping`, a user namespace, appear as it maps them.
+pub(crate) fn map_ids(mount: BorrowedFd<'_>, mapping: BorrowedFd<'_>) -> io::Result<()> {
+    set(mount, u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits()), 0, Some(mapping))
+}
+
+/// Lets nothing that happens to these mounts be seen elsewhere, nor the other way round.
+pub(crate) fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set(mount, 0, libc::MS_PRIVATE, None)
+}
+
+fn set(
+    mount: BorrowedFd<'_>,
+    attr_set: u64,
+    propagation: u64,
+    mapping: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let userns_fd = mapping.map_or(0, |mapping| mapping.as_raw_fd() as u64);
+    let attr = MountAttr { attr_set, attr_clr: 0, propagation, userns_fd };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // An id-mapped mount is one mount, not a tree: what lies beneath is the base alone.
+    let flags = if mapping.is_some() { libc::AT_EMPTY_PATH } else { flags };
+    // SAFETY: the path is a NUL-terminated constant, the structure outlives the call and its
+    // size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A new, detached file system. Options without a value are flags.
+pub(crate) fn create(
+    kind: &str,
+    options: &[(&str, Option<&str>)],
+    attributes: Attributes,
+) -> io::Result<OwnedFd> {
+    let context = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => rustix::mount::fsconfig_set_string(&context, *key, *value)?,
+            None => rustix::mount::fsconfig_set_flag(&context, *key)?,
+        }
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    Ok(rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Attaches a detached mount at `path`, which exists.
+pub(crate) fn attach(mount: impl AsFd, path: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", rustix::fs::CWD, path, flags)?)
+}
+
+/// Attaches a detached mount over what `place` stands for, wherever that is.
+pub(crate) fn attach_over(mount: impl AsFd, place: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", place, "", flags)?)
+}
+
+/// Makes `root`, a detached mount, this process's root and lets go of the old one.
+pub(crate) fn enter_root(root: OwnedFd) -> io::Result<()> {
+    attach(&root, Path::new("/"))?;
+    rustix::process::fchdir(&root)?;
+    rustix::process::pivot_root(".", ".")?;
+    // The old root now lies on top of the new one.
+    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
+/// Detaches what is mounted at `path`; whoever has it open keeps it.
+pub(crate) fn detach(path: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
+}

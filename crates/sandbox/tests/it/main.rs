@@ -1,0 +1,4 @@
+//! The boundary, tried out and attacked.
+
+mod calls;
+mod support;
