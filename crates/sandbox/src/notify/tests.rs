@@ -1,3 +1,5 @@
+#![allow(unsafe_code)]
+
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc;
 use std::time::SystemTime;

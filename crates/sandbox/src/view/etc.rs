@@ -72,13 +72,20 @@ fn add_versioned(builder: &mut Builder<'_>, etc: &Path) {
     }
 }
 
+/// Started by root a session's user is [`UID`]; started by anyone else it keeps its number.
+fn user_inside() -> (u32, u32) {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    if uid.is_root() { (UID, GID) } else { (uid.as_raw(), gid.as_raw()) }
+}
+
 fn synthesised() -> Vec<(&'static str, String)> {
+    let (uid, gid) = user_inside();
     let passwd = format!(
         "root:x:0:0:root:/root:/usr/sbin/nologin\n\
-         {USER}:x:{UID}:{GID}:{USER}:{HOME}:/bin/sh\n\
+         {USER}:x:{uid}:{gid}:{USER}:{HOME}:/bin/sh\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
     );
-    let group = format!("root:x:0:\n{USER}:x:{GID}:\nnogroup:x:65534:\n");
+    let group = format!("root:x:0:\n{USER}:x:{gid}:\nnogroup:x:65534:\n");
     // No stat data that an overlay cannot keep, or the first status hashes every file. The
     // workspace belongs to another user where the base is shared.
     let gitconfig = format!(

@@ -1,0 +1,242 @@
+//! What the product needs of a host, with the command that gets it.
+//!
+//! Must never run anything as root, nor anything but `git --version`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::probe::{Answer, attempt, map_to_root, mkdir, mount, unshare};
+use super::{Requirement, Surroundings};
+use crate::filter::program;
+use crate::sys::landlock;
+
+pub(super) fn all(surroundings: &Surroundings<'_>) -> Vec<Requirement> {
+    let mut all = vec![
+        git(surroundings),
+        user_namespaces(surroundings.executable),
+        seccomp(),
+        landlock_abi(),
+        overlay(),
+        state(surroundings.state),
+        cgroups(),
+        audit(),
+    ];
+    all.sort_by_key(|requirement| !requirement.required);
+    all
+}
+
+fn met(name: &'static str, required: bool, detail: impl Into<String>) -> Requirement {
+    Requirement { name, ok: true, required, detail: detail.into(), remedy: String::new() }
+}
+
+fn unmet(
+    name: &'static str,
+    required: bool,
+    detail: impl Into<String>,
+    remedy: impl Into<String>,
+) -> Requirement {
+    Requirement { name, ok: false, required, detail: detail.into(), remedy: remedy.into() }
+}
+
+fn git(surroundings: &Surroundings<'_>) -> Requirement {
+    let (major, minor) = surroundings.git_version_min;
+    let remedy = format!("install git {major}.{minor} or later");
+    let Some(found) = find("git", surroundings.path_var) else {
+        return unmet("git", true, "there is no git in PATH", remedy);
+    };
+    let mut command = Command::new(&found);
+    command.arg("--version").env_clear().current_dir("/").stdin(Stdio::null());
+    let output = command.output().map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&output).trim().to_owned();
+    match version(&text) {
+        Some(version) if version >= surroundings.git_version_min => met("git", true, text),
+        Some(_) => unmet("git", true, text, remedy),
+        None => unmet("git", true, format!("{} told no version", found.display()), remedy),
+    }
+}
+
+fn find(name: &str, path_var: &OsStr) -> Option<PathBuf> {
+    std::env::split_paths(path_var)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Major and minor of `git version 2.39.5`.
+pub(super) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.strip_prefix("git version ")?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// A namespace that gives no right to mount is what Ubuntu's restriction leaves.
+fn user_namespaces(executable: &Path) -> Requirement {
+    let name = "user_namespaces";
+    let private = mount("", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "");
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    match attempt(&[&unshare(flags), &map_to_root(), &private]) {
+        Ok(()) => met(name, true, "they can be made, and give the right to mount within"),
+        Err(error) => {
+            let (detail, remedy) = userns_remedy(executable, &setting);
+            unmet(name, true, format!("{detail}: {error}"), remedy)
+        }
+    }
+}
+
+fn setting(name: &str) -> Option<String> {
+    let text = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// Which of the known switches is off, and how to turn it on.
+pub(super) fn userns_remedy(
+    executable: &Path,
+    setting: &dyn Fn(&str) -> Option<String>,
+) -> (String, String) {
+    let is = |name: &str, value: &str| setting(name).as_deref() == Some(value);
+    if is("kernel/apparmor_restrict_unprivileged_userns", "1") {
+        let detail = "AppArmor gives user namespaces of ordinary programs no rights".to_owned();
+        return (detail, apparmor_command(executable));
+    }
+    if is("kernel/unprivileged_userns_clone", "0") {
+        let detail = "kernel.unprivileged_userns_clone is 0".to_owned();
+        return (detail, sysctl_command("kernel.unprivileged_userns_clone=1"));
+    }
+    if is("user/max_user_namespaces", "0") {
+        let detail = "user.max_user_namespaces is 0".to_owned();
+        return (detail, sysctl_command("user.max_user_namespaces=15000"));
+    }
+    let remedy = "in a container, run it with user namespaces allowed (podman: --security-opt \
+                  seccomp=unconfined --security-opt unmask=ALL), or use the profile flat";
+    ("this kernel or container refuses them".to_owned(), remedy.to_owned())
+}
+
+fn sysctl_command(assignment: &str) -> String {
+    format!(
+        "echo {assignment} | sudo tee /etc/sysctl.d/60-cofferdam.conf && sudo sysctl -p /etc/sysctl.d/60-cofferdam.conf"
+    )
+}
+
+/// The profile that allows this one program user namespaces, and how to load it. The launcher is
+/// executed from memory and keeps the profile, since an unconfined one passes to what it executes.
+pub(super) fn apparmor_command(executable: &Path) -> String {
+    // Quotes end at a quote, and AppArmor reads glob characters: such a path is left to the reader.
+    let text = executable.to_string_lossy();
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+@".contains(c));
+    let path = if plain { &*text } else { "/path/to/cofferdam" };
+    format!(
+        "sudo tee /etc/apparmor.d/cofferdam >/dev/null <<'PROFILE'\n\
+         abi <abi/4.0>,\n\
+         include <tunables/global>\n\
+         profile cofferdam {path} flags=(unconfined) {{\n  userns,\n  include if exists <local/cofferdam>\n}}\n\
+         PROFILE\n\
+         sudo apparmor_parser -r /etc/apparmor.d/cofferdam"
+    )
+}
+
+fn seccomp() -> Requirement {
+    let name = "seccomp_notification";
+    let remedy = "Linux 5.5 or later; in a container, no outer filter with a listener of its own";
+    let Ok(program) = program(false) else {
+        return unmet(name, false, "the filter cannot be compiled", remedy);
+    };
+    let privs = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0];
+    let steps: [&dyn Fn() -> libc::c_long; 2] =
+        [&super::probe::call(libc::SYS_prctl, privs), &super::probe::filter(&program, true)];
+    match attempt(&steps) {
+        Ok(()) => met(name, false, "refusals of system calls are told"),
+        Err(error) => unmet(name, false, format!("no listener can be had: {error}"), remedy),
+    }
+}
+
+fn landlock_abi() -> Requirement {
+    let abi = landlock::abi();
+    if abi == 0 {
+        let remedy = "boot with landlock in the list of security modules (lsm=landlock,…), Linux 5.13 or later";
+        return unmet("landlock", true, "the kernel has no Landlock", remedy);
+    }
+    met("landlock", true, format!("ABI {abi}"))
+}
+
+/// A writable layer over another directory, mounted without privilege on the host (Linux 5.11).
+fn overlay() -> Requirement {
+    let layers = "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work,userxattr";
+    let answer: Answer = attempt(&[
+        &unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS),
+        &map_to_root(),
+        &mount("", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, ""),
+        &mount("tmpfs", Path::new("/tmp"), "tmpfs", 0, ""),
+        &mkdir(c"/tmp/lower"),
+        &mkdir(c"/tmp/upper"),
+        &mkdir(c"/tmp/work"),
+        &mkdir(c"/tmp/merged"),
+        &mount("overlay", Path::new("/tmp/merged"), "overlay", 0, layers),
+    ]);
+    match answer {
+        Ok(()) => met("overlay", false, "overlayfs can be mounted in a user namespace"),
+        Err(error) => {
+            let remedy = "load the module (sudo modprobe overlay) on Linux 5.11 or later; \
+                          without it workspaces are copies";
+            unmet("overlay", false, format!("overlayfs cannot be mounted: {error}"), remedy)
+        }
+    }
+}
+
+/// An upper layer cannot lie on another overlay, on FAT or on most network file systems.
+fn state(state: &Path) -> Requirement {
+    let there = state.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    let remedy = "keep the state directory on ext4, xfs, btrfs or tmpfs (XDG_STATE_HOME)";
+    match rustix::fs::statfs(there) {
+        Ok(found) => {
+            let kind = file_system(found.f_type.cast_unsigned());
+            let fits = !matches!(kind, "overlay" | "nfs" | "fat" | "9p" | "fuse");
+            let detail = format!("on {kind}");
+            if fits {
+                met("state_directory", false, detail)
+            } else {
+                unmet("state_directory", false, detail, remedy)
+            }
+        }
+        Err(error) => unmet("state_directory", false, error.to_string(), remedy),
+    }
+}
+
+/// Names by `linux/magic.h`.
+fn file_system(magic: u64) -> &'static str {
+    match magic {
+        0xEF53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x0102_1994 => "tmpfs",
+        0x2FC1_2FC1 => "zfs",
+        0x794C_7630 => "overlay",
+        0x6969 => "nfs",
+        0x4D44 => "fat",
+        0x0102_1997 => "9p",
+        0x6573_5546 => "fuse",
+        _ => "another file system",
+    }
+}
+
+fn cgroups() -> Requirement {
+    let root = rustix::process::geteuid().is_root();
+    let there = Path::new("/sys/fs/cgroup").is_dir();
+    if root && there {
+        return met("control_groups", false, "limits of a whole session can be set");
+    }
+    let detail = "without rights on control groups memory is limited per process only";
+    unmet("control_groups", false, detail, "run as root, or as a service with Delegate=yes")
+}
+
+/// Landlock's own records need the audit system, which only the host's root may listen to.
+fn audit() -> Requirement {
+    let root = rustix::process::geteuid().is_root();
+    let abi = landlock::abi();
+    let detail = format!("Landlock ABI {abi}, {}", if root { "root" } else { "not root" });
+    if root && abi >= 7 {
+        return met("landlock_audit", false, detail);
+    }
+    let remedy = "run as root on Linux 6.15 or later; without it refused opens of files are silent";
+    unmet("landlock_audit", false, detail, remedy)
+}
