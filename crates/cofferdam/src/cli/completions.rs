@@ -1,0 +1,22 @@
+//! `completions`: what a shell needs to complete our command line.
+
+use clap::CommandFactory as _;
+use cofferdam_contract::problem::Problem;
+
+use super::{Cli, Edge};
+use crate::exit::{DONE, Ending};
+
+/// Print a completion script for a shell
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The shell
+    #[arg(value_enum)]
+    shell: clap_complete::Shell,
+}
+
+pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
+    let mut script = vec![];
+    clap_complete::generate(args.shell, &mut Cli::command(), "cofferdam", &mut script);
+    edge.screen.bytes(&script)?;
+    Ok(DONE)
+}

@@ -1,0 +1,124 @@
+//! The command line: one file a command, one line each in the registry below.
+//!
+//! Flags become a request or a command for the engine; what comes back is shown and becomes an
+//! exit code. Must never decide what a run may do.
+
+mod approve;
+mod completions;
+mod config;
+mod diff;
+mod doctor;
+mod edge;
+mod events;
+mod evidence;
+mod exec;
+mod journal;
+mod list;
+mod merge;
+mod prune;
+mod recheck;
+mod reference;
+mod reject;
+mod request;
+mod resume;
+mod review;
+mod rollback;
+mod run;
+mod session;
+mod show;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use cofferdam_contract::problem::{Code, Problem};
+
+use crate::exit::Ending;
+use crate::output::Screen;
+pub(crate) use edge::{Edge, interrupted};
+pub(crate) use session::exec::fast as fast_session_exec;
+
+/// A governed runtime for coding agents: an agent works in a walled, disposable copy of a
+/// repository; what leaves is a reviewed change with evidence, and nothing else.
+#[derive(Parser)]
+#[command(name = "cofferdam", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "Exit codes: 0 done (awaiting approval is done), 1 internal, 2 usage, \
+    3 refused by policy, 4 gate failed, 5 budget or time out, 6 boundary unavailable, 7 conflict. \
+    exec and session exec end with the program's own code, or 125 where Cofferdam failed.";
+
+macro_rules! commands {
+    ($($(#[$attribute:meta])* $variant:ident => $module:ident,)*) => {
+        #[derive(Subcommand)]
+        enum Command {
+            $($(#[$attribute])* $variant($module::Args),)*
+        }
+
+        impl Command {
+            async fn execute(self, edge: &Edge) -> Result<Ending, Problem> {
+                match self {
+                    $(Self::$variant(args) => $module::execute(args, edge).await,)*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    Run => run,
+    List => list,
+    Show => show,
+    Events => events,
+    Diff => diff,
+    Review => review,
+    Approve => approve,
+    Reject => reject,
+    Recheck => recheck,
+    Resume => resume,
+    Stop => stop,
+    Merge => merge,
+    Rollback => rollback,
+    Prune => prune,
+    Evidence => evidence,
+    Journal => journal,
+    Exec => exec,
+    Session => session,
+    Doctor => doctor,
+    Config => config,
+    Completions => completions,
+    #[command(name = "__reference", hide = true)]
+    Reference => reference,
+}
+
+/// Parses the command line, carries it out, and says how it ended.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let screen = Screen::of_process(cli.json);
+    match carry_out(cli.command, screen) {
+        Ok(ending) => ending.into(),
+        Err(problem) => {
+            screen.problem(&problem);
+            Ending::Outcome(problem.code.outcome()).into()
+        }
+    }
+}
+
+fn carry_out(command: Command, screen: Screen) -> Result<Ending, Problem> {
+    let edge = Edge::of_process(screen)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Problem::new(Code::Internal, format!("starting: {error}")))?;
+    let ending = runtime.block_on(command.execute(&edge));
+    // A blocked read of the terminal must not keep the process.
+    runtime.shutdown_background();
+    ending
+}

@@ -1,0 +1,28 @@
+//! `review`: everything that an answer should rest on.
+
+use cofferdam_contract::ids::RunId;
+use cofferdam_contract::problem::Problem;
+
+use super::Edge;
+use crate::exit::{DONE, Ending};
+use crate::output::review;
+
+/// Show what a proposal changes, what the gate found, and how to answer
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The run [default: the last one of the repository in the current directory]
+    run: Option<RunId>,
+}
+
+pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
+    let engine = edge.reader().await?;
+    let run = edge.run(&engine, args.run).await?;
+    let view = engine.show(&run).await?;
+    if edge.screen.json {
+        edge.screen.object(&view)?;
+        return Ok(DONE);
+    }
+    let diff = engine.diff(&run).await?;
+    edge.screen.text(&review::review(&edge.screen, &view, &diff))?;
+    Ok(DONE)
+}

@@ -1,0 +1,109 @@
+//! A line on standard error for each thing that a person who waits wants to know.
+
+use std::sync::Mutex;
+
+use cofferdam_contract::capability::WallStatus;
+use cofferdam_contract::events::{
+    ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EventBody, RunEvent, SessionEvent,
+};
+use cofferdam_engine::Observer;
+
+use super::Screen;
+
+/// Tells what happens as it happens.
+pub(crate) struct Progress {
+    screen: Screen,
+    stage: Mutex<String>,
+}
+
+impl Progress {
+    /// Progress on this screen.
+    pub(crate) fn new(screen: Screen) -> Self {
+        Self { screen, stage: Mutex::default() }
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &EventBody) {
+        if let Some(line) = line(event) {
+            self.screen.progress(&line);
+        }
+    }
+
+    fn progress(&self, stage: &str, _done: u64, _total: u64) {
+        let mut last = self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if *last != stage {
+            stage.clone_into(&mut last);
+            self.screen.progress(stage);
+        }
+    }
+}
+
+/// What there is to say about an event; escaped by whoever shows it.
+pub(crate) fn line(event: &EventBody) -> Option<String> {
+    match event {
+        EventBody::Run(event) => run_line(event),
+        EventBody::Session(SessionEvent::Opened(opened)) => {
+            let standing = opened.report.walls.iter().filter(|it| it.status != WallStatus::Absent);
+            let (standing, walls) = (standing.count(), opened.report.walls.len());
+            Some(format!("session for {}: {standing} of {walls} walls stand", opened.purpose))
+        }
+        EventBody::Session(SessionEvent::Closed(closed)) if closed.denials_lost > 0 => {
+            Some(format!("session closed; {} denials could not be recorded", closed.denials_lost))
+        }
+        EventBody::Call(CallEvent::Started(started)) => {
+            let what = started.executable.as_deref().unwrap_or(&started.tool);
+            Some(format!("calling {what}"))
+        }
+        EventBody::Call(CallEvent::Ended(outcome)) => {
+            let code = outcome.exit_code.map_or_else(
+                || format!("{:?}", outcome.end).to_lowercase(),
+                |code| format!("exit code {code}"),
+            );
+            Some(format!("call ended: {code} after {} ms", outcome.duration_ms))
+        }
+        EventBody::Denial(DenialEvent::Recorded(denial)) => {
+            let operation = format!("{:?}", denial.operation).to_lowercase();
+            Some(format!("denied: {operation} {} ({})", denial.target, denial.rule))
+        }
+        EventBody::Denial(DenialEvent::Lost(lost)) => {
+            Some(format!("{} denials of {} were lost", lost.count, lost.source))
+        }
+        EventBody::Approval(ApprovalEvent::Granted(approval)) => {
+            Some(format!("approved by {}", approval.approver))
+        }
+        EventBody::Approval(ApprovalEvent::Rejected(rejection)) => {
+            Some(format!("rejected by {}: {}", rejection.rejecter, rejection.reason))
+        }
+        EventBody::Effect(EffectEvent::Intended(intent)) => {
+            Some(format!("writing {}", intent.branch()))
+        }
+        EventBody::Effect(EffectEvent::Failed(failure)) => {
+            Some(format!("nothing was written: {}", failure.problem))
+        }
+        _ => None,
+    }
+}
+
+fn run_line(event: &RunEvent) -> Option<String> {
+    Some(match event {
+        RunEvent::Admitted(admitted) => {
+            format!("admitted for {} at {}", admitted.driver, admitted.base.commit.short())
+        }
+        RunEvent::Worked(worked) => format!("result frozen as tree {}", worked.tree.short()),
+        RunEvent::Checked(checked) => {
+            let verdict = format!("{:?}", checked.report.verdict).to_lowercase();
+            format!("gate: {verdict}, {} files changed", checked.files_changed)
+        }
+        RunEvent::Rechecking(moved) => format!("checking once more: {}", moved.reason),
+        RunEvent::Resumed(resumed) => format!("taken over while {}", resumed.state),
+        RunEvent::Ended(end) => {
+            let state = format!("{:?}", end.state).to_lowercase();
+            match &end.problem {
+                Some(problem) => format!("ended, {state}: {problem}"),
+                None => format!("ended, {state}"),
+            }
+        }
+        RunEvent::Prepared(_) | RunEvent::Checkpointed(_) | RunEvent::Attested(_) => return None,
+    })
+}

@@ -1,0 +1,214 @@
+//! The only place that puts the runtime's parts together.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use cofferdam_contract::ports::{Clock, Entropy};
+use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::time::UtcTime;
+use cofferdam_engine::admissions::Admissions;
+use cofferdam_engine::sessions::native::NativeSessions;
+use cofferdam_engine::sessions::{OpenSession, SessionOrder, Sessions};
+use cofferdam_engine::{Engine, Parts, Profiles};
+use cofferdam_journal::{Journal, JournalOptions, Redactor, SecretBytes};
+use cofferdam_policy::Profile;
+use cofferdam_repository::{Broker, BrokerOptions, Git, no_crash};
+use cofferdam_sandbox::{Launcher, LauncherOptions, Resident, View};
+
+use crate::config::{Config, Configuration};
+use crate::dirs::Dirs;
+use crate::principal;
+
+/// The programs of this binary that run inside sessions.
+pub(crate) const RESIDENTS: &[Resident] = &[Resident {
+    name: cofferdam_tools::Codemod::RESIDENT,
+    run: cofferdam_agents::codemod::resident,
+}];
+
+/// This binary, even if its file was replaced since it was started.
+pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";
+
+/// Variables that a fetch of a repository may need. Their values go to git alone.
+const FETCH_VARIABLES: [&str; 9] = [
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "SSH_AUTH_SOCK",
+];
+
+/// Words that make a variable's name look like a credential's.
+const SECRET_WORDS: [&str; 6] = ["TOKEN", "SECRET", "PASSW", "CREDENTIAL", "KEY", "PASSPHRASE"];
+/// Shorter values are words, not secrets.
+const SECRET_BYTES_MIN: usize = 8;
+
+/// The wall clock.
+pub(crate) struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UtcTime {
+        let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UtcTime::from_unix_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// The kernel's randomness.
+pub(crate) struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        // Without randomness ids and keys would be guessable: rather no process than that.
+        if getrandom::fill(bytes).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
+struct OperatorProfiles(Configuration);
+
+impl Profiles for OperatorProfiles {
+    fn profile(&self, name: &str) -> Result<Profile, Problem> {
+        self.0.profile(name)
+    }
+}
+
+/// Starts the launcher when the first session is opened, so that reading starts none.
+struct LazySessions {
+    dir: PathBuf,
+    started: Mutex<Option<Arc<NativeSessions>>>,
+}
+
+impl LazySessions {
+    fn native(&self) -> Result<Arc<NativeSessions>, Problem> {
+        let mut started = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(native) = &*started {
+            return Ok(Arc::clone(native));
+        }
+        let launcher = Launcher::start(LauncherOptions {
+            executable: PathBuf::from(OWN_EXECUTABLE),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        })?;
+        let variable = |name: &str| std::env::var_os(name);
+        let view = View::of_host(&path_variable(), Path::new(&home()), &variable);
+        let native = NativeSessions::new(launcher, view, self.dir.clone(), Box::new(variable));
+        Ok(Arc::clone(started.insert(Arc::new(native))))
+    }
+}
+
+impl Sessions for LazySessions {
+    fn open(&self, order: SessionOrder<'_>) -> Result<Arc<dyn OpenSession>, Problem> {
+        self.native()?.open(order)
+    }
+}
+
+fn path_variable() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
+}
+
+fn home() -> OsString {
+    std::env::var_os("HOME").unwrap_or_else(|| OsString::from("/nonexistent"))
+}
+
+/// Where each session has a directory.
+pub(crate) fn sessions_dir(dirs: &Dirs) -> PathBuf {
+    dirs.state.join("sessions")
+}
+
+/// The git of this machine.
+///
+/// # Errors
+/// `boundary_unavailable` or the like, naming the version that is needed.
+pub(crate) fn git() -> Result<Git, Problem> {
+    Ok(Git::find(&path_variable())?)
+}
+
+/// An engine over these directories.
+///
+/// # Errors
+/// What keeps a part from being made, with the remedy.
+pub(crate) async fn engine(dirs: &Dirs, configuration: &Configuration) -> Result<Engine, Problem> {
+    dirs.prepare()?;
+    let config = configuration.config()?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+    let journal = Journal::open(JournalOptions {
+        dir: dirs.state.join("journal"),
+        keys: dirs.state.join("keys"),
+        locks: dirs.state.join("locks"),
+        clock: Arc::clone(&clock),
+        entropy: Arc::clone(&entropy),
+    })
+    .await?;
+    let broker = Broker::open(BrokerOptions {
+        store: dirs.state.join("store"),
+        cache: dirs.cache.join("bases"),
+        git: git()?,
+        crash_point: no_crash(),
+        fetch_environment: fetch_environment(),
+    })?;
+    Ok(Engine::new(Parts {
+        journal,
+        broker,
+        sessions: Arc::new(LazySessions { dir: sessions_dir(dirs), started: Mutex::default() }),
+        profiles: Arc::new(OperatorProfiles(configuration.clone())),
+        admissions: Admissions::open(&dirs.state.join("admissions"))?,
+        redactor: Arc::new(Redactor::new(known_secrets(&config))),
+        owner: principal::of_process()?,
+        clock,
+        entropy,
+    }))
+}
+
+fn fetch_environment() -> Vec<(OsString, OsString)> {
+    let set = |name: &str| Some((OsString::from(name), std::env::var_os(name)?));
+    FETCH_VARIABLES.into_iter().filter_map(set).collect()
+}
+
+/// The values of the environment that must not reach the journal.
+fn known_secrets(config: &Config) -> Vec<SecretBytes> {
+    use std::os::unix::ffi::OsStringExt as _;
+    std::env::vars_os()
+        .filter(|(name, value)| {
+            value.len() >= SECRET_BYTES_MIN && is_secret(name, &config.redact_environment)
+        })
+        .map(|(_, value)| SecretBytes::from(value.into_vec()))
+        .collect()
+}
+
+fn is_secret(name: &OsStr, listed: &std::collections::BTreeSet<String>) -> bool {
+    let name = name.to_string_lossy();
+    let upper = name.to_ascii_uppercase();
+    listed.contains(&*name) || SECRET_WORDS.iter().any(|word| upper.contains(word))
+}
+
+/// The signer of the journal, for evidence.
+pub(crate) struct JournalSigner<'a>(pub(crate) &'a cofferdam_journal::Journal);
+
+impl cofferdam_evidence::Signer for JournalSigner<'_> {
+    fn public_key(&self) -> [u8; 32] {
+        self.0.signer().public_bytes()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<[u8; 64], Problem> {
+        Ok(self.0.signer().sign(message))
+    }
+}
+
+/// Runs `work` where blocking is allowed.
+///
+/// # Errors
+/// What `work` says; `internal` if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?
+}
