@@ -30,7 +30,6 @@ pub(crate) struct GitCommand {
     subcommand: &'static str,
     args: Vec<OsString>,
     timeout_ms: u64,
-    output_bytes_max: u64,
 }
 
 /// What a finished command left.
@@ -43,8 +42,7 @@ pub(crate) struct Output {
 impl GitCommand {
     /// `command` is git with its options; the subcommand and its arguments follow.
     pub(crate) fn new(command: Command, subcommand: &'static str) -> Self {
-        let (timeout_ms, output_bytes_max) = (TIMEOUT_MS, OUTPUT_BYTES_MAX);
-        Self { command, subcommand, args: Vec::new(), timeout_ms, output_bytes_max }
+        Self { command, subcommand, args: Vec::new(), timeout_ms: TIMEOUT_MS }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -85,11 +83,6 @@ impl GitCommand {
         self
     }
 
-    pub(crate) fn output_bytes_max(mut self, bytes_max: u64) -> Self {
-        self.output_bytes_max = bytes_max;
-        self
-    }
-
     /// Runs it with nothing on standard input; success is exit code 0.
     pub(crate) fn bytes(self) -> Result<Vec<u8>, RepositoryError> {
         self.bytes_of(b"")
@@ -122,7 +115,7 @@ impl GitCommand {
     /// Runs it with `input` whatever its exit code. Input is written beside the reading, so a
     /// command that answers before it has read everything does not block.
     pub(crate) fn run(self, input: &[u8]) -> Result<Output, RepositoryError> {
-        let bytes_max = self.output_bytes_max;
+        let bytes_max = OUTPUT_BYTES_MAX;
         let feed = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let mut running = self.start(feed)?;
         let mut stdout = Vec::new();

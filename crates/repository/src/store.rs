@@ -145,7 +145,7 @@ impl Broker {
             .args(["--verify", "--quiet", "--end-of-options"])
             .arg(name)
             .run(b"")?;
-        Ok((output.code == Some(0)).then(|| parse_id(&output.stdout, "rev-parse")).transpose()?)
+        (output.code == Some(0)).then(|| parse_id(&output.stdout, "rev-parse")).transpose()
     }
 
     /// Forgets what is kept under `label`; no error if nothing is.
