@@ -5,11 +5,13 @@ use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{EVENT_VERSION, Event, EventBody};
 use cofferdam_contract::ids::{CommandId, EventId, PrincipalId, RunId};
 use cofferdam_contract::trace::Correlation;
+use sqlx::sqlite::SqlitePool;
 
 use crate::error::JournalError;
 use crate::inbox;
 use crate::runs::{self, Shown};
 use crate::store::{from_db, link, to_db};
+use crate::upcast::read_event;
 use crate::writer::{Tx, Work};
 
 /// Largest event that is stored. Session text belongs in blobs.
@@ -99,6 +101,42 @@ pub struct Appended {
     pub events: Vec<Stored>,
     /// The next free sequence.
     pub next: u64,
+}
+
+/// The events of `run` from `from` on, after the chain was followed from the event before.
+pub(crate) async fn read_chain(
+    readers: &SqlitePool,
+    run: &RunId,
+    from: u64,
+) -> Result<Vec<Stored>, JournalError> {
+    let rows: Vec<(i64, Vec<u8>, Vec<u8>)> = sqlx::query_as(
+        "SELECT sequence, link, bytes FROM events WHERE run = ? AND sequence >= ?
+         ORDER BY sequence",
+    )
+    .bind(run.as_str())
+    .bind(to_db(from.saturating_sub(1)))
+    .fetch_all(readers)
+    .await?;
+    let mut rows = rows.into_iter();
+    let mut previous = match from {
+        0 => chain::run_genesis(run),
+        _ => match rows.next() {
+            Some((_, before, _)) => link(&before)?,
+            None => return Ok(vec![]),
+        },
+    };
+    (from..)
+        .zip(rows)
+        .map(|(sequence, (found, stored, bytes))| {
+            let expected = chain::event_link(&previous, sequence, &bytes);
+            if from_db(found)? != sequence || link(&stored)? != expected {
+                let place = format!("the chain of run {run} breaks at sequence {sequence}");
+                return Err(JournalError::Corrupt(place));
+            }
+            previous = expected;
+            Ok(Stored { event: read_event(&bytes)?, bytes, link: expected })
+        })
+        .collect()
 }
 
 /// The end of a run's chain, as the database has it inside one transaction.

@@ -7,11 +7,13 @@
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::request::Retention;
-use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::SqliteConnection;
 
 use crate::append::Durability;
 use crate::error::JournalError;
@@ -21,6 +23,9 @@ use crate::writer::{Tx, Work};
 
 /// Largest blob that is stored.
 pub const BLOB_BYTES_MAX: usize = 256 << 20;
+
+/// Numbers the unfinished files of this process.
+static UNFINISHED: AtomicU64 = AtomicU64::new(0);
 
 fn place(root: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.hex();
@@ -39,9 +44,9 @@ fn write(
     let directory = root.join(&digest.hex()[..2]);
     if !whole {
         fs::create_dir_all(&directory)?;
-        // The name is this process's and this content's own: two writers of the same content in
-        // one process write the same bytes.
-        let unfinished = root.join(format!("{}.{}.tmp", digest.hex(), std::process::id()));
+        // A name of this writer's own, whoever else writes the same content now.
+        let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
+        let unfinished = root.join(format!("{}.{number}.tmp", std::process::id()));
         let mut file = File::create(&unfinished)?;
         file.write_all(bytes)?;
         if durability == Durability::Synced {
@@ -74,11 +79,13 @@ pub(crate) fn read(root: &Path, digest: &Digest) -> Result<Vec<u8>, JournalError
 }
 
 /// Every blob that must be there, with one run that refers to it.
-pub(crate) async fn kept(readers: &SqlitePool) -> Result<Vec<(Digest, RunId)>, JournalError> {
+pub(crate) async fn kept(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<(Digest, RunId)>, JournalError> {
     let rows: Vec<(String, String)> = sqlx::query_as(
         "SELECT digest, min(run) FROM blobs WHERE pruned = 0 GROUP BY digest ORDER BY digest",
     )
-    .fetch_all(readers)
+    .fetch_all(connection)
     .await?;
     rows.into_iter().map(|(digest, run)| Ok((parse(digest)?, parse(run)?))).collect()
 }
@@ -88,7 +95,7 @@ pub(crate) struct Put {
     pub(crate) root: PathBuf,
     pub(crate) run: RunId,
     pub(crate) digest: Digest,
-    pub(crate) bytes: std::sync::Arc<Redacted<Vec<u8>>>,
+    pub(crate) bytes: Arc<Redacted<Vec<u8>>>,
     pub(crate) retention: Retention,
     pub(crate) durability: Durability,
 }
@@ -131,34 +138,42 @@ fn name(retention: Retention) -> &'static str {
     }
 }
 
-/// See [`crate::Journal::prune`].
-pub(crate) struct Prune {
+/// The first half of [`crate::Journal::prune`]: notes what is to go.
+pub(crate) struct MarkPruned(pub(crate) RunId);
+
+impl Work for MarkPruned {
+    type Output = ();
+
+    async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+        sqlx::query("UPDATE blobs SET pruned = 1 WHERE run = ? AND retention = 'run'")
+            .bind(self.0.as_str())
+            .execute(&mut *tx.connection)
+            .await?;
+        Ok(())
+    }
+}
+
+/// The second half: removes the files, once it is on record that they may be missing. It changes
+/// no row, and is a piece of work so that nobody puts the same content meanwhile.
+pub(crate) struct RemovePruned {
     pub(crate) root: PathBuf,
     pub(crate) run: RunId,
 }
 
-impl Work for Prune {
+impl Work for RemovePruned {
     type Output = u64;
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<u64, JournalError> {
         let digests: Vec<String> = sqlx::query_scalar(
-            "UPDATE blobs SET pruned = 1 WHERE run = ? AND retention = 'run' AND pruned = 0
-             RETURNING digest",
+            "SELECT digest FROM blobs WHERE run = ? AND pruned = 1 AND NOT EXISTS (
+                 SELECT 1 FROM blobs AS other WHERE other.digest = blobs.digest AND pruned = 0)",
         )
         .bind(self.run.as_str())
         .fetch_all(&mut *tx.connection)
         .await?;
         let mut removed = 0;
-        for text in digests {
-            let kept: i64 =
-                sqlx::query_scalar("SELECT count(*) FROM blobs WHERE digest = ? AND pruned = 0")
-                    .bind(&text)
-                    .fetch_one(&mut *tx.connection)
-                    .await?;
-            if kept > 0 {
-                continue;
-            }
-            let path = place(&self.root, &parse(text)?);
+        for digest in digests {
+            let path = place(&self.root, &parse(digest)?);
             match fs::remove_file(&path) {
                 Ok(()) => removed += 1,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

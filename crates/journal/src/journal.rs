@@ -12,7 +12,7 @@ use cofferdam_contract::request::Retention;
 use sqlx::sqlite::SqlitePool;
 use tokio::task::spawn_blocking;
 
-use crate::append::{Append, Appended, Batch, Durability, Expected, Stored};
+use crate::append::{self, Append, Appended, Batch, Durability, Expected, Stored};
 use crate::blobs;
 use crate::error::JournalError;
 use crate::hold::{BumpEpoch, Hold, Lock};
@@ -23,8 +23,7 @@ use crate::record::Recorder;
 use crate::redact::Redacted;
 use crate::runs::{self, NewRun, RunRow, Start, StartRun, Started};
 use crate::seal::{self, Seal, SignedHead};
-use crate::store::{from_db, link, open_readers, open_writer, to_db};
-use crate::upcast::read_event;
+use crate::store::{from_db, open_readers, open_writer};
 use crate::verify::{self, VerifyReport};
 use crate::writer::{Desk, Writer};
 
@@ -98,7 +97,11 @@ impl Journal {
         }
         let signer = Signer::open(&keys, &*entropy)?;
         let database = dir.join("journal.db");
+        let new = !database.exists();
         let connection = open_writer(&database).await?;
+        if new {
+            sync_directories(&dir)?;
+        }
         let readers = open_readers(&database);
         let desk = Desk {
             connection,
@@ -215,24 +218,14 @@ impl Journal {
         self.writer.run(Append { run, epoch, expected, batch }, durability).await
     }
 
-    /// The events of a run from sequence `from` on.
+    /// The events of a run from sequence `from` on. The chain is followed: what was changed is
+    /// never acted upon.
     ///
     /// # Errors
     /// [`JournalError::RunUnknown`], [`JournalError::Corrupt`].
     pub async fn events(&self, run: &RunId, from: u64) -> Result<Vec<Stored>, JournalError> {
         self.run(run).await?;
-        let rows: Vec<(Vec<u8>, Vec<u8>)> = sqlx::query_as(
-            "SELECT link, bytes FROM events WHERE run = ? AND sequence >= ? ORDER BY sequence",
-        )
-        .bind(run.as_str())
-        .bind(to_db(from))
-        .fetch_all(self.readers()?)
-        .await?;
-        rows.into_iter()
-            .map(|(stored, bytes)| {
-                Ok(Stored { event: read_event(&bytes)?, link: link(&stored)?, bytes })
-            })
-            .collect()
+        append::read_chain(self.readers()?, run, from).await
     }
 
     /// The next free sequence of a run.
@@ -318,7 +311,9 @@ impl Journal {
     /// # Errors
     /// [`JournalError::File`].
     pub async fn prune(&self, run: &RunId) -> Result<u64, JournalError> {
-        let work = blobs::Prune { root: self.blobs.to_path_buf(), run: run.clone() };
+        let work = blobs::MarkPruned(run.clone());
+        self.writer.run(work, Durability::Synced).await?;
+        let work = blobs::RemovePruned { root: self.blobs.to_path_buf(), run: run.clone() };
         self.writer.run(work, Durability::Commit).await
     }
 
@@ -387,6 +382,18 @@ impl Journal {
     /// # Errors
     /// Only where the journal cannot be read at all; what is wrong with it is in the report.
     pub async fn verify(&self) -> Result<VerifyReport, JournalError> {
-        verify::verify(self.readers()?, &self.signer, &self.blobs).await
+        // One transaction, so that nobody's append comes between two look-ups.
+        let mut snapshot = self.readers()?.begin().await?;
+        verify::verify(&mut snapshot, &self.signer, &self.blobs).await
     }
+}
+
+/// Makes the names of a new journal as durable as what is written under them.
+fn sync_directories(dir: &Path) -> Result<(), JournalError> {
+    for directory in dir.ancestors().take(2) {
+        std::fs::File::open(directory)
+            .and_then(|open| open.sync_all())
+            .map_err(|error| JournalError::file("sync", directory, error))?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use cofferdam_contract::chain;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::ids::RunId;
 use sqlx::Row as _;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::blobs;
 use crate::error::JournalError;
@@ -140,21 +140,21 @@ type Sealed = BTreeMap<RunId, BTreeMap<u64, (u64, Digest)>>;
 
 /// Looks at everything.
 pub(crate) async fn verify(
-    readers: &SqlitePool,
+    snapshot: &mut SqliteConnection,
     signer: &Signer,
     blobs_root: &Path,
 ) -> Result<VerifyReport, JournalError> {
     let mut report = VerifyReport::default();
-    let sealed = heads(readers, signer, &mut report).await?;
-    let tails = tails(readers).await?;
+    let sealed = heads(&mut *snapshot, signer, &mut report).await?;
+    let tails = tails(&mut *snapshot).await?;
     let mut runs: BTreeSet<RunId> = tails.keys().chain(sealed.keys()).cloned().collect();
-    runs.extend(runs_with_events(readers).await?);
+    runs.extend(runs_with_events(&mut *snapshot).await?);
     report.runs = runs.len() as u64;
     for run in &runs {
         let seals = sealed.get(run).cloned().unwrap_or_default();
-        check_run(readers, run, tails.get(run), seals, &mut report).await?;
+        check_run(&mut *snapshot, run, tails.get(run), seals, &mut report).await?;
     }
-    for (digest, run) in blobs::kept(readers).await? {
+    for (digest, run) in blobs::kept(&mut *snapshot).await? {
         report.blobs += 1;
         match blobs::read(blobs_root, &digest) {
             Ok(_) => {}
@@ -172,13 +172,13 @@ pub(crate) async fn verify(
 }
 
 async fn heads(
-    readers: &SqlitePool,
+    snapshot: &mut SqliteConnection,
     signer: &Signer,
     report: &mut VerifyReport,
 ) -> Result<Sealed, JournalError> {
     let mut sealed = Sealed::new();
     let (mut next, mut previous) = (0, chain::heads_genesis());
-    let rows = sqlx::query("SELECT * FROM heads ORDER BY number").fetch_all(readers).await?;
+    let rows = sqlx::query("SELECT * FROM heads ORDER BY number").fetch_all(&mut *snapshot).await?;
     for row in rows {
         report.heads += 1;
         let number = from_db(row.try_get("number")?)?;
@@ -227,24 +227,26 @@ fn head_fits(
         && chain::head_link(previous, &found.statement) == found.link)
 }
 
-async fn tails(readers: &SqlitePool) -> Result<BTreeMap<RunId, (u64, Digest)>, JournalError> {
+async fn tails(
+    snapshot: &mut SqliteConnection,
+) -> Result<BTreeMap<RunId, (u64, Digest)>, JournalError> {
     let rows: Vec<(String, i64, Vec<u8>)> =
-        sqlx::query_as("SELECT run, next, link FROM runs").fetch_all(readers).await?;
+        sqlx::query_as("SELECT run, next, link FROM runs").fetch_all(&mut *snapshot).await?;
     let tail = |(run, next, last): (String, i64, Vec<u8>)| {
         Ok((crate::store::parse(run)?, (from_db(next)?, link(&last)?)))
     };
     rows.into_iter().map(tail).collect()
 }
 
-async fn runs_with_events(readers: &SqlitePool) -> Result<Vec<RunId>, JournalError> {
+async fn runs_with_events(snapshot: &mut SqliteConnection) -> Result<Vec<RunId>, JournalError> {
     let rows: Vec<String> =
-        sqlx::query_scalar("SELECT DISTINCT run FROM events").fetch_all(readers).await?;
+        sqlx::query_scalar("SELECT DISTINCT run FROM events").fetch_all(&mut *snapshot).await?;
     rows.into_iter().map(crate::store::parse).collect()
 }
 
 /// Follows one run's chain from its beginning to its end.
 async fn check_run(
-    readers: &SqlitePool,
+    snapshot: &mut SqliteConnection,
     run: &RunId,
     tail: Option<&(u64, Digest)>,
     mut seals: BTreeMap<u64, (u64, Digest)>,
@@ -259,7 +261,7 @@ async fn check_run(
         )
         .bind(run.as_str())
         .bind(to_db(next))
-        .fetch_all(readers)
+        .fetch_all(&mut *snapshot)
         .await?;
         if rows.is_empty() {
             break;

@@ -188,11 +188,12 @@ impl Desk {
             Ok(()) if alone => Ok(()),
             Ok(()) => self.execute("RELEASE piece").await.map_err(Refusal::Batch),
             Err(error) if alone => Err(Refusal::Batch(error)),
-            Err(error) => {
-                self.execute("ROLLBACK TO piece").await.map_err(Refusal::Batch)?;
-                self.execute("RELEASE piece").await.map_err(Refusal::Batch)?;
-                Err(Refusal::Piece(error))
-            }
+            Err(error) => match self.execute("ROLLBACK TO piece; RELEASE piece").await {
+                Ok(()) => Err(Refusal::Piece(error)),
+                // A full disk makes SQLite roll the whole transaction back by itself
+                // (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors").
+                Err(_) => Err(Refusal::Batch(error)),
+            },
         }
     }
 

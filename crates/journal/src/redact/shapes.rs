@@ -160,7 +160,8 @@ pub(super) fn mark_starts(starts: &mut [bool; 256]) {
 /// The first shape, in the order of the tables, that begins at the start of `rest`, after the two
 /// bytes `before`. Never [`Look::More`] once the text has `ended`.
 pub(super) fn look(rest: &[u8], before: [u8; 2], ended: bool) -> Look {
-    let prefixed = SHAPES.iter().map(|shape| shape.look(rest, before));
+    let begun = |shape: &&Shape| shape.prefix[0].eq_ignore_ascii_case(&rest[0]);
+    let prefixed = SHAPES.iter().filter(begun).map(|shape| shape.look(rest, before));
     let custom = CUSTOM.iter().filter(|(first, _)| *first == rest[0]).map(|(_, look)| look(rest));
     for found in prefixed.chain(custom) {
         match found {

@@ -169,3 +169,26 @@ async fn what_lists_show_changes_with_the_events() {
     assert_eq!(row.branch.as_deref(), Some("refs/heads/cofferdam/x"));
     assert!(row.updated > row.created);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_is_written_meanwhile_verifies() {
+    let world = World::new();
+    let (journal, other) = (world.open().await, world.open().await);
+    let hold = start(&journal, world.new_run()).await;
+    let run = hold.run().clone();
+    let writing = tokio::spawn(async move {
+        for number in 0..200 {
+            let events = vec![note(number.to_string())];
+            journal.append(&run, 1, Expected::Any, events, Durability::Commit).await.unwrap();
+            if number % 20 == 0 {
+                journal.seal(&run).await.unwrap();
+            }
+        }
+    });
+    while !writing.is_finished() {
+        let report = other.verify().await.unwrap();
+        assert!(report.ok(), "{:?}", report.faults);
+    }
+    writing.await.unwrap();
+    assert_eq!(other.verify().await.unwrap().events, 201);
+}

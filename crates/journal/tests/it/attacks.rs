@@ -372,3 +372,19 @@ async fn a_rolled_back_database_shows_by_its_last_head() {
     scene.after(&["DELETE FROM heads WHERE number = 2".to_owned()]).await;
     assert_eq!(scene.journal.verify().await.unwrap().last_head, kept_elsewhere);
 }
+
+#[tokio::test]
+async fn changed_events_are_not_read_as_if_nothing_were() {
+    let scene = Scene::new().await;
+    let run = &scene.runs[2];
+    assert_eq!(scene.journal.events(run, 0).await.unwrap().len(), 6);
+    scene.after(&[edit(run, 3)]).await;
+    for from in 0..4 {
+        let read = scene.journal.events(run, from).await;
+        assert!(matches!(read, Err(JournalError::Corrupt(_))), "from {from}");
+    }
+    assert_eq!(scene.journal.events(run, 4).await.unwrap().len(), 2, "later ones were not changed");
+    let drop = format!("DELETE FROM events WHERE run = '{run}' AND sequence = 4");
+    scene.after(&[drop]).await;
+    assert!(matches!(scene.journal.events(run, 4).await, Err(JournalError::Corrupt(_))));
+}

@@ -3,7 +3,7 @@
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::request::Retention;
-use cofferdam_journal::{Durability, Journal, JournalError};
+use cofferdam_journal::{Durability, FaultPlan, Journal, JournalError};
 
 use crate::world::{World, redactor, start};
 
@@ -76,4 +76,41 @@ async fn a_blob_cut_short_by_a_crash_is_written_again() {
     assert!(matches!(journal.blob(&digest).await, Err(JournalError::Corrupt(_))));
     put(&journal, hold.run(), "whole", Retention::Run).await;
     assert_eq!(journal.blob(&digest).await.unwrap(), b"whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_content_put_at_once_is_whole() {
+    let world = World::new();
+    let journal = world.open().await;
+    let hold = start(&journal, world.new_run()).await;
+    let text = "x".repeat(1 << 20);
+    let mut set = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (journal, run, text) = (journal.clone(), hold.run().clone(), text.clone());
+        set.spawn(async move { put(&journal, &run, &text, Retention::Run).await });
+    }
+    for digest in set.join_all().await {
+        assert_eq!(journal.blob(&digest).await.unwrap(), text.as_bytes());
+    }
+    let unfinished = std::fs::read_dir(world.dir.path().join("journal/blobs")).unwrap();
+    let unfinished = unfinished.filter(|it| it.as_ref().unwrap().path().extension().is_some());
+    assert_eq!(unfinished.count(), 0);
+}
+
+#[tokio::test]
+async fn a_death_during_pruning_leaves_nothing_that_looks_like_an_attack() {
+    // Writes: 0 start, 1 put, 2 mark, 3 remove.
+    for plan in (2..4).flat_map(|n| [FaultPlan::Before(n), FaultPlan::After(n)]) {
+        let world = World::new();
+        let journal = Journal::with_faults(world.options(), plan).await.unwrap();
+        let hold = start(&journal, world.new_run()).await;
+        let run = hold.run().clone();
+        let digest = put(&journal, &run, "text", Retention::Run).await;
+        assert!(matches!(journal.prune(&run).await, Err(JournalError::Crashed)), "{plan:?}");
+        let journal = world.open().await;
+        assert!(journal.verify().await.unwrap().ok(), "{plan:?}");
+        journal.prune(&run).await.unwrap();
+        assert!(matches!(journal.blob(&digest).await, Err(JournalError::BlobMissing(_))));
+        assert!(journal.verify().await.unwrap().ok(), "{plan:?}");
+    }
 }
