@@ -11,7 +11,7 @@ use cofferdam_contract::check::{RiskLevel, Verdict};
 use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::proposal::Proposal;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::error::EvidenceError;
@@ -72,7 +72,7 @@ pub(crate) fn derived(facts: &Facts) -> Result<Files, EvidenceError> {
     files.insert(CAPABILITIES.to_owned(), json_line(&facts.sessions)?);
     if let Some(checked) = &facts.checked {
         files.insert(REPORT.to_owned(), json_line(&checked.report)?);
-        files.insert(SARIF.to_owned(), json_line(&sarif(&checked.report))?);
+        files.insert(SARIF.to_owned(), json_line(&Sorted(&sarif(&checked.report)))?);
     }
     Ok(files)
 }
@@ -93,6 +93,24 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<Vec<u8>, EvidenceError
     let mut bytes = serde_json::to_vec(value).map_err(EvidenceError::Json)?;
     bytes.push(b'\n');
     Ok(bytes)
+}
+
+/// Writes the names of every object in order: how a [`Value`] keeps them depends on the features
+/// that other crates of a build ask for, and two builds must write the same bytes.
+struct Sorted<'a>(&'a Value);
+
+impl Serialize for Sorted<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(fields) => {
+                let sorted: BTreeMap<_, _> =
+                    fields.iter().map(|(name, value)| (name, Sorted(value))).collect();
+                sorted.serialize(serializer)
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Sorted)),
+            other => other.serialize(serializer),
+        }
+    }
 }
 
 /// What is attested of a run.
@@ -159,7 +177,7 @@ pub(crate) fn statement(facts: &Facts, manifest: &[u8]) -> Result<Vec<u8>, Evide
         "predicateType": PREDICATE_TYPE,
         "predicate": predicate,
     });
-    serde_json::to_vec(&statement).map_err(EvidenceError::Json)
+    serde_json::to_vec(&Sorted(&statement)).map_err(EvidenceError::Json)
 }
 
 fn subjects(facts: &Facts, manifest: &[u8]) -> Vec<Value> {

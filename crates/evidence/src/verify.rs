@@ -93,7 +93,7 @@ fn lines(bytes: &[u8]) -> Result<Vec<&[u8]>, String> {
 fn files(bundle: &Bundle) -> Outcome {
     match bundle.refused.as_slice() {
         [] => Ok(format!("{} files, each with its place", bundle.files.len())),
-        [first, rest @ ..] if rest.is_empty() => Err(first.clone()),
+        [first] => Err(first.clone()),
         [first, rest @ ..] => Err(format!("{first}; and {} more", rest.len())),
     }
 }
