@@ -123,20 +123,40 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Writes one batch in one transaction and answers every piece of it.
     async fn write(&mut self, batch: Vec<Box<dyn Piece>>) {
-        let mut applied = Vec::with_capacity(batch.len());
-        let mut batch = batch.into_iter();
-        let mut crashed = Vec::new();
-        let synced = batch.as_slice().iter().any(|piece| piece.durability() == Durability::Synced);
-        if let Err(error) = self.begin(synced).await {
-            return batch.for_each(|piece| piece.answer(Err(error.clone())));
+        let synced = batch.iter().any(|piece| piece.durability() == Durability::Synced);
+        let mut waiting = batch.into_iter();
+        let mut applied = vec![];
+        let stopped = match self.begin(synced).await {
+            Ok(()) => self.apply_all(&mut waiting, &mut applied).await,
+            Err(error) => Err(error),
+        };
+        let outcome = match &stopped {
+            Ok(_) => self.execute("COMMIT").await,
+            Err(error) => Err(error.clone()),
+        };
+        if outcome.is_err() {
+            // SQLite may have rolled back by itself already; then this fails, and may.
+            let _ = self.execute("ROLLBACK").await;
         }
-        let alone = batch.len() == 1;
-        let mut broken = None;
-        for mut piece in batch.by_ref() {
+        applied.into_iter().for_each(|piece| piece.answer(outcome.clone()));
+        // Whoever is left was behind a failure or a planned death.
+        let error = outcome.err().unwrap_or(JournalError::Crashed);
+        let left = stopped.ok().flatten().into_iter().chain(waiting);
+        left.for_each(|piece| piece.answer(Err(error.clone())));
+    }
+
+    /// Applies one piece after the other, and says at which one the plan was to die.
+    async fn apply_all(
+        &mut self,
+        waiting: &mut std::vec::IntoIter<Box<dyn Piece>>,
+        applied: &mut Vec<Box<dyn Piece>>,
+    ) -> Result<Option<Box<dyn Piece>>, JournalError> {
+        let alone = waiting.len() == 1;
+        for mut piece in waiting {
             if self.dies(Moment::Before) {
-                crashed.push(piece);
-                break;
+                return Ok(Some(piece));
             }
             match self.apply(piece.as_mut(), alone).await {
                 Ok(()) => {}
@@ -146,27 +166,15 @@ impl Desk {
                 }
                 Err(Refusal::Batch(error)) => {
                     applied.push(piece);
-                    broken = Some(error);
-                    break;
+                    return Err(error);
                 }
             }
             if self.dies(Moment::After) {
-                crashed.push(piece);
-                break;
+                return Ok(Some(piece));
             }
             applied.push(piece);
         }
-        let outcome = match broken {
-            Some(error) => Err(error),
-            None => self.execute("COMMIT").await,
-        };
-        if outcome.is_err() {
-            // SQLite may have rolled back by itself already; then this fails, and may.
-            let _ = self.execute("ROLLBACK").await;
-        }
-        applied.into_iter().for_each(|piece| piece.answer(outcome.clone()));
-        let rest = outcome.err().unwrap_or(JournalError::Crashed);
-        crashed.into_iter().chain(batch).for_each(|piece| piece.answer(Err(rest.clone())));
+        Ok(None)
     }
 
     async fn begin(&mut self, synced: bool) -> Result<(), JournalError> {

@@ -10,6 +10,7 @@ macro_rules! events {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Debug, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
         #[serde(tag = "type", content = "data", deny_unknown_fields)]
+        #[allow(clippy::large_enum_variant, reason = "the larger one is the usual one")]
         pub enum $name {
             $($(#[$vdoc])* #[serde(rename = $kind)] $variant($data),)*
         }
