@@ -246,7 +246,9 @@ impl Build<'_> {
             .work_tree(&self.root)
             .bytes();
         match done {
-            Err(RepositoryError::Git { message, .. }) if message.contains("unable to read") => {
+            Err(RepositoryError::Git { message, .. })
+                if message.contains("cannot read object") || message.contains("unable to read") =>
+            {
                 Err(self.repository.missing(&self.base.tree))
             }
             other => other.map(|_| ()),

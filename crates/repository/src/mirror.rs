@@ -30,9 +30,9 @@ impl Broker {
                 std::fs::remove_dir_all(&dir)
                     .map_err(RepositoryError::io("the mirror could not be made anew"))?;
                 self.inner.publish_bare(&dir, ObjectFormat::Sha256)?;
-                self.fetch(&dir, url)?;
+                self.fetch(&dir, url).map_err(unreachable_remote)?;
             }
-            other => other?,
+            other => other.map_err(unreachable_remote)?,
         }
         Ok(dir)
     }
@@ -73,6 +73,17 @@ impl Broker {
     }
 }
 
+fn unreachable_remote(error: RepositoryError) -> RepositoryError {
+    match error {
+        RepositoryError::Git { message, .. } => RepositoryError::Unsupported {
+            reason: format!("the url cannot be fetched from: {message}"),
+            remedy: "check the url, and that git can fetch from it without asking for anything"
+                .to_owned(),
+        },
+        other => other,
+    }
+}
+
 /// Whether a URL may be given to git at all.
 fn check_url(url: &str) -> Result<(), RepositoryError> {
     let refuse = |text: &str| Err(RepositoryError::InputRefused(text.to_owned()));
@@ -93,7 +104,8 @@ fn check_url(url: &str) -> Result<(), RepositoryError> {
         return refuse("a repository url must not hold a credential");
     }
     let named = !host.is_empty() && !host.starts_with('-') && !user.starts_with('-');
-    if (scheme == "file") != authority.is_empty() || (scheme != "file" && !named) {
+    let fits = if scheme == "file" { authority.is_empty() && rest.len() > 1 } else { named };
+    if !fits {
         return refuse("a repository url names a host, or with file:// an absolute path");
     }
     Ok(())

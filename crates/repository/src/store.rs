@@ -79,7 +79,6 @@ pub struct Broker {
 
 pub(crate) struct Inner {
     pub(crate) options: BrokerOptions,
-    scratch_count: AtomicU64,
 }
 
 /// Git must not convert content by attributes of a tree, only read and write it.
@@ -95,7 +94,7 @@ impl Broker {
         for dir in [&options.store, &options.cache] {
             make_dir(dir)?;
         }
-        let inner = Inner { options, scratch_count: AtomicU64::new(0) };
+        let inner = Inner { options };
         for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
             let dir = inner.store_dir(format);
             if !dir.join("HEAD").exists() {
@@ -195,8 +194,9 @@ impl Inner {
 
     /// A name that no other process or call uses, for something that is renamed when complete.
     pub(crate) fn scratch_name(&self) -> String {
-        let count = self.scratch_count.fetch_add(1, Ordering::Relaxed);
-        format!("tmp-{}-{count}", std::process::id())
+        // Of the process, not of the broker: one process may open several on the same store.
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        format!("tmp-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Makes a bare repository beside `dir` and renames it there; another that was faster wins.

@@ -10,12 +10,19 @@ use crate::fixture::{
     Fixture, all, git_in, merge_intent, put, remove, rollback_intent, script, write,
 };
 
+/// A file that both sides of a merge change.
+const BOTH: &str = "1\n2\n3\n4\n5\n6\n7\n8\n9\n";
+
 /// Everything that a run does to a repository.
 fn whole_run(fixture: &Fixture) {
     let (broker, repository) = fixture.located();
     let base = repository.resolve("HEAD").unwrap();
     drop(broker.prepare(&repository, &base, &|_| ()).unwrap());
-    let changes = vec![put("first.txt", "changed\n"), put("new.odd", "new"), remove("src")];
+    let changes = vec![
+        put("first.txt", "changed\n"),
+        put("both.txt", BOTH.replace("1", "run")),
+        remove("src"),
+    ];
     let tree = broker.write_tree(&repository, &base.tree, &mut all(changes)).unwrap();
     broker.keep(&repository, &tree, "run/result").unwrap();
     let changeset = broker.changeset(&repository, &base.tree, &tree).unwrap();
@@ -52,8 +59,10 @@ impl Attack {
     /// A program that leaves a mark, and a branch `side` to merge into.
     fn new() -> Self {
         let fixture = Fixture::new();
+        write(fixture.repo.join("both.txt"), BOTH);
+        fixture.commit("both");
         fixture.git(&["switch", "-q", "-c", "side"]);
-        write(fixture.repo.join("beside.odd"), "beside");
+        write(fixture.repo.join("both.txt"), BOTH.replace("9", "side"));
         fixture.commit("beside");
         fixture.git(&["switch", "-q", "main"]);
         let mark = fixture.dir.path().join("mark");
@@ -203,21 +212,9 @@ fn diff_external() {
 #[test]
 fn merge_driver() {
     let attack = Attack::new().attributes("*.txt merge=odd\n").config("merge.odd.driver");
-    let fixture = &attack.fixture;
-    fixture.git(&["switch", "-q", "-c", "other", "HEAD~1"]);
-    write(fixture.repo.join("first.txt"), "other\n");
-    fixture.commit("other");
-    fixture.git(&["switch", "-q", "main"]);
-    write(fixture.repo.join("first.txt"), "mine\n");
-    fixture.commit("mine");
-    // So that the broker's merge into `side` is a merge of contents as well.
-    fixture.git(&["switch", "-q", "side"]);
-    write(fixture.repo.join("first.txt"), "one\ntwo\nthree\n\n\n\nfar\n");
-    fixture.commit("far");
-    fixture.git(&["switch", "-q", "-C", "main", "side~1"]);
-    write(fixture.repo.join(".gitattributes"), "*.txt merge=odd\n");
-    fixture.commit("mine");
-    attack.runs_only(&["merge", "-q", "--no-edit", "other"]);
+    write(attack.fixture.repo.join("both.txt"), BOTH.replace("1", "main"));
+    attack.fixture.commit("mine");
+    attack.runs_only(&["merge", "-q", "--no-edit", "side"]);
 }
 
 #[test]
