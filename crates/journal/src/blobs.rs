@@ -4,6 +4,7 @@
 //! beside its place and renamed into it, so that a file under its name is whole. Who refers to it,
 //! and for how long it is kept, is in the database; several runs may share one file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -60,6 +61,26 @@ fn write(
         File::open(root)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Makes blobs durable that were put without being synced: files, and the names on the way to
+/// them. One that was pruned meanwhile needs no syncing.
+pub(crate) async fn sync(places: Vec<PathBuf>) -> Result<(), JournalError> {
+    let sync = |path: &Path| match File::open(path).and_then(|open| open.sync_all()) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(JournalError::file("sync", path, error))
+        }
+        _ => Ok(()),
+    };
+    if places.is_empty() {
+        return Ok(());
+    }
+    let done = tokio::task::spawn_blocking(move || {
+        let names: BTreeSet<&Path> =
+            places.iter().flat_map(|place| place.ancestors().take(3)).collect();
+        names.into_iter().try_for_each(sync)
+    });
+    done.await.map_err(|_| JournalError::Closed)?
 }
 
 /// The bytes under `digest`, if they are what the digest says.
@@ -126,6 +147,9 @@ impl Work for Put {
         // Between the writing of the file and this transaction a prune may have taken it away.
         if !place(&self.root, &self.digest).exists() {
             self.write()?;
+        }
+        if self.durability == Durability::Commit {
+            tx.unsynced.push(place(&self.root, &self.digest));
         }
         Ok(self.digest)
     }

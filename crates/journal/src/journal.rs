@@ -107,6 +107,7 @@ impl Journal {
             connection,
             clock,
             entropy,
+            unsynced: vec![],
             #[cfg(feature = "fault")]
             faults: Some(faults.clone()),
         };
@@ -266,7 +267,7 @@ impl Journal {
     // ── Blobs ───────────────────────────────────────────────────────────────────────────────────
 
     /// Keeps redacted bytes for a run, and names them. With [`Durability::Synced`] they are on
-    /// disk before the name is given.
+    /// disk before the name is given, else before the next synced append of this journal is.
     ///
     /// # Errors
     /// [`JournalError::BlobTooLarge`], [`JournalError::File`].

@@ -8,9 +8,10 @@
 //! the death of every process, not that of the power. Under `FULL` the log is synced after the
 //! commit frame (<https://www.sqlite.org/pragma.html#pragma_synchronous>). The log is one file
 //! written in order and each frame's checksum covers the ones before it, so that one synced
-//! commit makes all earlier ones durable too. The pragma cannot change inside a transaction, so
+//! commit makes all earlier ones durable too, and the blobs put before it with them. The pragma cannot change inside a transaction, so
 //! it is set before each one, to what the most careful piece in it asks for.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,18 +20,23 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::append::Durability;
+use crate::blobs;
 use crate::error::JournalError;
 
 /// Pieces that wait before callers have to.
 const QUEUE_MAX: usize = 1024;
 /// Pieces in one transaction.
 const BATCH_MAX: usize = 256;
+/// Blobs that may wait for the next synced commit.
+const UNSYNCED_MAX: usize = 1024;
 
 /// What a piece of work may use.
 pub(crate) struct Tx<'a> {
     pub(crate) connection: &'a mut SqliteConnection,
     pub(crate) clock: &'a dyn Clock,
     pub(crate) entropy: &'a dyn Entropy,
+    /// Files that the next synced commit must find on disk.
+    pub(crate) unsynced: &'a mut Vec<PathBuf>,
 }
 
 /// One change of the database, all or nothing.
@@ -118,6 +124,8 @@ pub(crate) struct Desk {
     pub(crate) connection: SqliteConnection,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entropy: Arc<dyn Entropy>,
+    /// Blobs that were put without being synced: what a synced event may refer to.
+    pub(crate) unsynced: Vec<PathBuf>,
     #[cfg(feature = "fault")]
     pub(crate) faults: Option<crate::fault::Countdown>,
 }
@@ -133,7 +141,7 @@ impl Desk {
             Err(error) => Err(error),
         };
         let outcome = match &stopped {
-            Ok(_) => self.execute("COMMIT").await,
+            Ok(_) => self.commit(synced).await,
             Err(error) => Err(error.clone()),
         };
         if outcome.is_err() {
@@ -184,14 +192,27 @@ impl Desk {
         self.execute("BEGIN IMMEDIATE").await
     }
 
+    /// Commits. What a synced event refers to is on disk before the event is.
+    async fn commit(&mut self, synced: bool) -> Result<(), JournalError> {
+        if synced || self.unsynced.len() >= UNSYNCED_MAX {
+            blobs::sync(self.unsynced.clone()).await?;
+            self.unsynced.clear();
+        }
+        self.execute("COMMIT").await
+    }
+
     /// Applies one piece. A piece that is alone needs no savepoint: what it did before it was
     /// refused is undone by never having been committed.
     async fn apply(&mut self, piece: &mut dyn Piece, alone: bool) -> Result<(), Refusal> {
         if !alone {
             self.execute("SAVEPOINT piece").await.map_err(Refusal::Batch)?;
         }
-        let mut tx =
-            Tx { connection: &mut self.connection, clock: &*self.clock, entropy: &*self.entropy };
+        let mut tx = Tx {
+            connection: &mut self.connection,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+            unsynced: &mut self.unsynced,
+        };
         match piece.apply(&mut tx).await {
             Ok(()) if alone => Ok(()),
             Ok(()) => self.execute("RELEASE piece").await.map_err(Refusal::Batch),
