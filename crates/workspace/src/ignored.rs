@@ -1,6 +1,7 @@
 //! Which untracked paths git would not add, by the `.gitignore` files of the result itself.
 //!
 //! The rules are a session's: they can hide its own files from its own result and nothing else.
+//! They cannot make a scan endless either: bytes are bounded, and every question has a price.
 //! Must never read a file: the bytes come from the scan. The user's own excludes are not asked.
 
 use std::ffi::OsStr;
@@ -12,15 +13,20 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// Largest `.gitignore` whose rules are applied, in bytes.
-pub(crate) const IGNORE_FILE_BYTES_MAX: u64 = 256 << 10;
+pub(crate) const IGNORE_FILE_BYTES_MAX: u64 = 128 << 10;
 /// Most bytes of such files in one scan.
-pub(crate) const IGNORE_BYTES_MAX: u64 = 4 << 20;
+pub(crate) const IGNORE_BYTES_MAX: u64 = 1 << 20;
+/// Most that the questions of one scan may cost: a thousand rules and fifty thousand paths. The
+/// costliest rules that were found take some microseconds for a path.
+pub(crate) const IGNORE_PRICE_MAX: u64 = 50_000_000;
 
 /// The rules that hold in one directory: its own before those of the directories above.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     own: Option<Own>,
     above: Option<Arc<Rules>>,
+    /// How many rules a question may have to look at.
+    pub(crate) price: u64,
 }
 
 #[derive(Debug)]
@@ -31,8 +37,9 @@ struct Own {
 
 impl Rules {
     /// The rules in `directory`, whose `.gitignore` has these bytes. A line that is not UTF-8 or
-    /// not a pattern is passed over, so that its paths stay in the result.
-    pub(crate) fn with(above: &Arc<Self>, directory: &[u8], bytes: &[u8]) -> Arc<Self> {
+    /// not a pattern is passed over, so that its paths stay in the result. `None` if all of them
+    /// together are more than can be applied.
+    pub(crate) fn with(above: &Arc<Self>, directory: &[u8], bytes: &[u8]) -> Option<Arc<Self>> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut builder = GitignoreBuilder::new(".");
         for line in bytes.split(|byte| *byte == b'\n') {
@@ -40,13 +47,15 @@ impl Rules {
                 let _ = builder.add_line(None, text);
             }
         }
-        match builder.build() {
-            Ok(matcher) if !matcher.is_empty() => Arc::new(Self {
-                own: Some(Own { directory: directory.to_vec(), matcher }),
-                above: Some(Arc::clone(above)),
-            }),
-            _ => Arc::clone(above),
+        let matcher = builder.build().ok()?;
+        if matcher.is_empty() {
+            return Some(Arc::clone(above));
         }
+        Some(Arc::new(Self {
+            price: above.price + matcher.len() as u64,
+            own: Some(Own { directory: directory.to_vec(), matcher }),
+            above: Some(Arc::clone(above)),
+        }))
     }
 
     /// Whether git would pass over `path`, in a directory that it does not pass over.
@@ -78,8 +87,9 @@ mod tests {
     #[test]
     fn nested_rules_win_and_later_lines_win() {
         let none = Arc::new(Rules::default());
-        let top = Rules::with(&none, b"", b"\xef\xbb\xbf*.log\r\n!keep.log\n/build/\n# x\n\n");
-        let sub = Rules::with(&top, b"sub", b"!*.log\nsecret\n");
+        let top =
+            Rules::with(&none, b"", b"\xef\xbb\xbf*.log\r\n!keep.log\n/build/\n# x\n\n").unwrap();
+        let sub = Rules::with(&top, b"sub", b"!*.log\nsecret\n").unwrap();
         assert!(top.ignore(b"a.log", false));
         assert!(!top.ignore(b"keep.log", false));
         assert!(top.ignore(b"build", true));
@@ -93,7 +103,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_pattern_hide_nothing() {
         let none = Arc::new(Rules::default());
-        let rules = Rules::with(&none, b"", b"\xff\xfe*\n[\n{a,\na\\\n\0\n");
+        let rules = Rules::with(&none, b"", b"\xff\xfe*\n[\n{a,\na\\\n\0\n").unwrap();
         assert!(!rules.ignore(b"x", false));
         assert!(!rules.ignore(b"\xff\xfex", false));
     }

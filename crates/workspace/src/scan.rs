@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::beneath::{self, Found, Nature, Tree, join};
 use crate::error::WorkspaceError;
 use crate::git_name::is_git_name;
-use crate::ignored::{IGNORE_BYTES_MAX, IGNORE_FILE_BYTES_MAX, Rules};
+use crate::ignored::{IGNORE_BYTES_MAX, IGNORE_FILE_BYTES_MAX, IGNORE_PRICE_MAX, Rules};
 
 /// How much a scan may find. Reaching `changes_max` or `entries_max` is an error, since half a
 /// result is no result; a file over a byte bound is left out and said so.
@@ -97,8 +97,8 @@ pub enum LeftOutReason {
     /// Not ours to read, or moved away while it was looked at.
     #[error("not readable")]
     Unreadable,
-    /// A `.gitignore` too large for its rules to be applied; the file itself is in the result.
-    #[error("ignore rules too large to be applied")]
+    /// A `.gitignore` whose rules cannot be applied; the file itself is in the result.
+    #[error("ignore rules that are too large to be applied")]
     IgnoreRules,
 }
 
@@ -138,6 +138,7 @@ struct Walk<'a> {
     entries: u64,
     bytes: u64,
     ignore_bytes: u64,
+    ignore_price: u64,
 }
 
 /// Walks the layer and tells how the result differs from the base.
@@ -152,6 +153,7 @@ pub(crate) fn scan(sides: Sides<'_>, bounds: &ScanBounds) -> Result<Scan, Worksp
         entries: 0,
         bytes: 0,
         ignore_bytes: 0,
+        ignore_price: 0,
     };
     while let Some(place) = walk.places.pop() {
         walk.directory(place)?;
@@ -242,7 +244,7 @@ impl Walk<'_> {
             Base::Shown | Base::Hidden => self.sides.base.find(&path).map_err(io)?,
         };
         let nature = found.nature();
-        let ignored = place.ignored || place.rules.ignore(&path, nature == Nature::Directory);
+        let ignored = self.is_ignored(place, &path, nature, before.as_ref())?;
         match (nature, before) {
             (Nature::Whiteout, before) => {
                 if before.is_some() && place.base == Base::Shown {
@@ -257,7 +259,9 @@ impl Walk<'_> {
             {
                 self.remove(&path)?;
             }
-            (Nature::Directory, before) => self.enter(place, path, &found, before.as_ref())?,
+            (Nature::Directory, before) => {
+                self.enter(place, path, ignored, &found, before.as_ref())?;
+            }
             (Nature::Leaf { kind, size_bytes }, before) => {
                 self.leaf(repo_path, &found, (kind, size_bytes), before.as_ref())?;
             }
@@ -268,11 +272,34 @@ impl Walk<'_> {
         Ok(true)
     }
 
+    /// Whether git would pass over a path if it were untracked; not asked of a file that the base
+    /// has, nor of a whiteout.
+    fn is_ignored(
+        &mut self,
+        place: &Place,
+        path: &[u8],
+        nature: Nature,
+        before: Option<&Found>,
+    ) -> Result<bool, WorkspaceError> {
+        let is_leaf = |nature| matches!(nature, Nature::Leaf { .. });
+        let is_tracked = is_leaf(nature) && before.is_some_and(|before| is_leaf(before.nature()));
+        if place.ignored || is_tracked || nature == Nature::Whiteout {
+            return Ok(place.ignored);
+        }
+        self.ignore_price += place.rules.price;
+        if self.ignore_price > IGNORE_PRICE_MAX {
+            let unit = "ignore rules times paths";
+            return Err(WorkspaceError::TooMuch { max: IGNORE_PRICE_MAX, unit });
+        }
+        Ok(place.rules.ignore(path, nature == Nature::Directory))
+    }
+
     /// A directory that is to be looked into.
     fn enter(
         &mut self,
         place: &Place,
         path: Vec<u8>,
+        ignored: bool,
         found: &Found,
         before: Option<&Found>,
     ) -> Result<(), WorkspaceError> {
@@ -294,7 +321,6 @@ impl Walk<'_> {
         if place.depth >= self.bounds.depth_max {
             return self.leave_out(&path, LeftOutReason::TooDeep);
         }
-        let ignored = place.ignored || place.rules.ignore(&path, true);
         let rules = Arc::clone(&place.rules);
         self.places.push(Place { path, depth: place.depth + 1, base, ignored, rules });
         Ok(())
@@ -350,9 +376,13 @@ impl Walk<'_> {
         self.ignore_bytes += size_bytes;
         let mut bytes = Vec::new();
         let read = found.open_file().map_err(std::io::Error::from);
-        match read.and_then(|file| file.take(size_bytes).read_to_end(&mut bytes)) {
-            Ok(_) => Ok(Rules::with(&place.rules, &place.path, &bytes)),
-            Err(_) => Ok(Arc::clone(&place.rules)),
+        let read = read.and_then(|file| file.take(size_bytes).read_to_end(&mut bytes));
+        match read.ok().and_then(|_| Rules::with(&place.rules, &place.path, &bytes)) {
+            Some(rules) => Ok(rules),
+            None => {
+                self.leave_out(&path, LeftOutReason::IgnoreRules)?;
+                Ok(Arc::clone(&place.rules))
+            }
         }
     }
 

@@ -235,7 +235,7 @@ fn bits_taken_from_files_and_directories_hide_nothing() {
     let site = Site::overlay(BASE);
     site.write("closed/f", "f");
     site.write("d/x", "changed");
-    let none = fs::Permissions::from_mode(0);
+    let none = fs::Permissions::from_mode(0o0);
     fs::set_permissions(site.at("closed/f"), none.clone()).unwrap();
     fs::set_permissions(site.at("closed"), none.clone()).unwrap();
     fs::set_permissions(site.at("d"), none).unwrap();
@@ -314,7 +314,7 @@ fn ignore_rules_too_large_to_apply_are_said_and_hide_nothing() {
         [
             "file .gitignore 307202",
             "file x 1",
-            "left .gitignore: ignore rules too large to be applied"
+            "left .gitignore: ignore rules that are too large to be applied"
         ]
     );
     site.write(".gitignore", "x\n");
@@ -365,4 +365,22 @@ fn a_file_that_changes_under_reading_is_an_error() {
     text.clear();
     steady.read_to_string(&mut text).unwrap();
     assert_eq!(text, "bef");
+}
+
+#[test]
+fn ignore_rules_cannot_make_a_scan_endless() {
+    let site = Site::overlay(&[]);
+    let rules: String = (0..5000).map(|number| format!("**/*/**/{number}\n")).collect();
+    site.write("many/.gitignore", &rules);
+    for number in 0..10_000 {
+        fs::File::create(site.at(format!("many/{number}"))).unwrap();
+    }
+    let refused = site.workspace.scan(&ScanBounds::default());
+    assert!(matches!(
+        refused,
+        Err(WorkspaceError::TooMuch { unit: "ignore rules times paths", .. })
+    ));
+    // The same files under ordinary rules are no trouble.
+    site.write("many/.gitignore", "1*\n");
+    assert_eq!(site.workspace.scan(&ScanBounds::default()).unwrap().changes.len(), 8890);
 }

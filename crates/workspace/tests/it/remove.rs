@@ -23,7 +23,7 @@ fn nothing_is_left_and_nothing_is_followed() {
     }
     site.write("closed/deeper/f", "f");
     for path in ["closed/deeper", "closed"] {
-        fs::set_permissions(site.at(path), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(site.at(path), fs::Permissions::from_mode(0o0)).unwrap();
     }
     let dir = site.dir();
     site.workspace.remove().unwrap();
