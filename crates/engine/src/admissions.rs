@@ -71,6 +71,15 @@ impl Admissions {
     }
 }
 
+impl Admissions {
+    /// Whose records are there.
+    pub(crate) fn runs(&self) -> Result<Vec<RunId>, Problem> {
+        let entries = fs::read_dir(&self.dir).map_err(failed)?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(names.filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect())
+    }
+}
+
 fn failed(error: std::io::Error) -> Problem {
     Problem::new(Code::StorageFailed, format!("the record of an admission: {error}"))
 }

@@ -94,22 +94,21 @@ impl AttachPort {
             return Ok(());
         }
         let mut asks = self.asks.lock().await;
-        loop {
-            let bell = live.breaker.bell.notified();
-            if live.interrupt().is_some() {
-                return Ok(());
-            }
+        while live.interrupt().is_none() {
             let ask = tokio::select! {
                 ask = asks.recv() => ask,
-                () = bell => continue,
+                () = live.breaker.bell.notified() => continue,
             };
             match ask {
                 Some(Ask::Diff(reply)) => {
                     let _ = reply.send(diff(live, ground, session).await);
                 }
-                Some(Ask::End) | None => return Ok(()),
+                Some(Ask::End) | None => break,
             }
         }
+        // From here on the caller's end refuses calls.
+        asks.close();
+        Ok(())
     }
 }
 
@@ -147,6 +146,9 @@ impl Attached {
     /// # Errors
     /// See [`cofferdam_tools::call()`].
     pub async fn call(&self, request: CallRequest) -> Result<CallReport, Problem> {
+        if self.asks.is_closed() {
+            return Err(Problem::new(Code::SessionLost, "the session is over"));
+        }
         call(&self.doors, request).await
     }
 

@@ -70,6 +70,10 @@ impl Engine {
         &self.parts
     }
 
+    pub(crate) fn shared_parts(&self) -> Arc<Parts> {
+        Arc::clone(&self.parts)
+    }
+
     /// Makes a request a run, or finds the run that the same request made.
     ///
     /// # Errors

@@ -17,7 +17,9 @@ mod run;
 mod run_session;
 pub mod sessions;
 pub mod state;
+mod upkeep;
 pub mod view;
+mod wall_clock;
 
 pub use attached::{Attached, Diff};
 pub use command::{Command, CommandKind, Given};
@@ -25,4 +27,5 @@ pub use engine::{Answer, Engine};
 pub use parts::{Observer, Parts, Profiles, Unobserved};
 pub use run::admit::Admitting;
 pub use state::State;
+pub use upkeep::{Pruned, verify_evidence};
 pub use view::RunView;

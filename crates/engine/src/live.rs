@@ -5,14 +5,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use cofferdam_contract::budget::{BudgetKind, Spent};
+use cofferdam_contract::budget::Spent;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{BaseCommit, EffectEvent, Event, EventBody, RunEvent};
-use cofferdam_contract::ids::{PrincipalId, ReservationId, RunId};
+use cofferdam_contract::ids::{PrincipalId, RunId};
 use cofferdam_contract::ports::{Decide, Record, Spend};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::RuntimeRequest;
-use cofferdam_contract::time::UtcTime;
 use cofferdam_journal::{Batch, Durability, Expected, Hold, NewEvent, Recorder, Shown};
 use cofferdam_policy::Policy;
 use cofferdam_policy::authority::{Act, Role, local};
@@ -59,7 +58,8 @@ impl Breaker {
     /// The first interrupt counts. Ends every session; blocks until they are gone.
     pub(crate) fn raise(&self, interrupt: Interrupt) {
         self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(interrupt);
-        self.bell.notify_waiters();
+        // One permit stays, so that whoever looks away at this moment is told when it comes back.
+        self.bell.notify_one();
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for session in sessions.iter().filter_map(Weak::upgrade) {
             session.end();
@@ -314,57 +314,6 @@ impl Live {
     ) -> Result<T, Problem> {
         let (parts, repository) = (Arc::clone(&self.parts), Arc::clone(&self.repository));
         blocking(move || Ok(ask(&parts.broker, &repository)?)).await
-    }
-
-    /// Reserves what is left of the wall time and ends the run's sessions when it is over.
-    ///
-    /// # Errors
-    /// `budget_exhausted`.
-    pub(crate) async fn start_wall_clock(&self) -> Result<WallClock, Problem> {
-        let spent = self.spent().await?;
-        let left_ms = self.policy.budget().wall_ms.saturating_sub(spent.wall_ms).max(1);
-        let reservation = self.spend.reserve(BudgetKind::WallMs, left_ms).await?;
-        let started = self.parts.clock.now();
-        let until_deadline = self.request.deadline_utc.map(|deadline| deadline.ms_since(started));
-        let (timer_ms, interrupt) = match until_deadline {
-            Some(ms) if ms < left_ms => (ms, Interrupt::Deadline),
-            _ => (left_ms, Interrupt::Budget),
-        };
-        let breaker = Arc::clone(&self.breaker);
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_millis(timer_ms)).await;
-            let _ = tokio::task::spawn_blocking(move || breaker.raise(interrupt)).await;
-        });
-        Ok(WallClock { reservation, started, left_ms, timer: Timer(timer) })
-    }
-}
-
-/// Wall time that is being spent.
-pub(crate) struct WallClock {
-    reservation: ReservationId,
-    started: UtcTime,
-    left_ms: u64,
-    timer: Timer,
-}
-
-/// Stops when it is dropped.
-struct Timer(tokio::task::JoinHandle<()>);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl WallClock {
-    /// Stops the clock and settles.
-    ///
-    /// # Errors
-    /// What the ledger says.
-    pub(crate) async fn settle(self, live: &Live) -> Result<(), Problem> {
-        drop(self.timer);
-        let spent_ms = live.parts.clock.now().ms_since(self.started).min(self.left_ms);
-        live.spend.settle(self.reservation, spent_ms).await
     }
 }
 

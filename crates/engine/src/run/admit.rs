@@ -60,10 +60,8 @@ pub(crate) async fn admit(
             parts.admissions.remove(&run);
             Ok(Admitting { run: known, existed: true })
         }
-        Err(error) => {
-            parts.admissions.remove(&run);
-            Err(error.into())
-        }
+        // The run may have been started all the same: its record stays, and pruning looks after it.
+        Err(error) => Err(error.into()),
     }
 }
 

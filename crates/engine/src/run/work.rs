@@ -12,6 +12,7 @@ use cofferdam_tools::{CallRequest, Doors, ExecInput, call};
 use crate::live::Live;
 use crate::run_session::RunSession;
 use crate::state::Working;
+use crate::wall_clock::WallClock;
 
 pub(super) async fn work(live: &Live, phase: &Working) -> Result<Vec<EventBody>, Problem> {
     if phase.resumed && live.request.task_type == TaskType::Assist {
@@ -20,7 +21,7 @@ pub(super) async fn work(live: &Live, phase: &Working) -> Result<Vec<EventBody>,
     }
     let attempt = live.spend.reserve(BudgetKind::Attempts, 1).await?;
     live.spend.settle(attempt, 1).await?;
-    let clock = live.start_wall_clock().await?;
+    let clock = WallClock::start(live).await?;
     let session = RunSession::open_work(live, phase).await?;
     let worked = in_session(live, phase, &session).await;
     let closed = session.close(live).await;

@@ -1,0 +1,151 @@
+//! Deaths before and after every write of the journal and at every crossing of an outside effect,
+//! in process and by number, so that a failure can be had again.
+//!
+//! After each death a new process finds what lies on disk and goes on with the same wishes. Then:
+//! no effect twice, none lost, the chains whole, the run settled, the repository as in a world
+//! where nobody died.
+
+use std::sync::Arc;
+
+use cofferdam_contract::events::{EffectEvent, EventBody};
+use cofferdam_contract::ids::RunId;
+use cofferdam_contract::problem::Problem;
+use cofferdam_contract::request::{RuntimeRequest, TaskType};
+use cofferdam_engine::{Command, Engine, Unobserved};
+use cofferdam_journal::FaultPlan;
+
+use crate::flow::{approve, command};
+use crate::world::{Death, World};
+
+/// What the user wants, step by step; each step can be wished again.
+async fn wish(engine: &Engine, world: &World, class: TaskType) -> Result<RunId, Problem> {
+    let run = engine.admit(wished(world, class)).await?.run;
+    engine.settle_orphans(Arc::new(Unobserved)).await?;
+    let mut view = engine.show(&run).await?;
+    if matches!(view.state.as_str(), "preparing" | "working" | "checking") {
+        view = engine.advance(&run, Arc::new(Unobserved)).await?;
+    }
+    if view.state == "interrupted" {
+        return Ok(run);
+    }
+    if view.state == "awaiting_approval" {
+        command(engine, &run, approve(&view)).await?;
+    }
+    if matches!(engine.show(&run).await?.state.as_str(), "applied" | "merging") {
+        command(engine, &run, Command::Merge { into: "main".to_owned() }).await?;
+    }
+    command(engine, &run, Command::Rollback {}).await?;
+    Ok(run)
+}
+
+fn wished(world: &World, class: TaskType) -> RuntimeRequest {
+    let mut request = world.request(&["write", "file.txt", "two\n"]);
+    request.task_type = class;
+    request.idempotency_key = Some("wish".to_owned());
+    request
+}
+
+/// One life that ends as `death` says, and one after it that does not end.
+async fn live_twice(death: Death, class: TaskType) -> bool {
+    let world = World::new(42);
+    let before = world.git(&["rev-parse", "main"]);
+    let first = match world.boot(death).await {
+        Ok(engine) => wish(&engine, &world, class).await.map(|_| ()),
+        Err(problem) => Err(problem),
+    };
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let run = wish(&engine, &world, class).await.unwrap_or_else(|it| panic!("{death:?}: {it:?}"));
+    judge(&engine, &world, &run, &before, death).await;
+    first.is_err()
+}
+
+async fn judge(engine: &Engine, world: &World, run: &RunId, before: &str, death: Death) {
+    let view = engine.show(run).await.unwrap();
+    let report = engine.verify_journal().await.unwrap();
+    assert!(report.ok(), "{death:?}: {report:?}");
+    let events = engine.events(run, 0).await.unwrap();
+    let (mut intended, mut completed) = (vec![], vec![]);
+    for event in &events {
+        match &event.body {
+            EventBody::Effect(EffectEvent::Intended(intent)) => intended.push(intent.key().clone()),
+            EventBody::Effect(EffectEvent::Completed(outcome)) => {
+                completed.push(outcome.key.clone())
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(intended, completed, "{death:?}");
+    completed.sort();
+    completed.dedup();
+    assert_eq!(intended.len(), completed.len(), "an effect twice: {death:?}");
+    assert_eq!(world.git(&["rev-parse", "main"]), before, "{death:?}");
+    let branches = world.git(&["for-each-ref", "--format=%(refname)", "refs/heads/cofferdam"]);
+    match view.state.as_str() {
+        "interrupted" => assert_eq!((completed.len(), branches.as_str()), (0, ""), "{death:?}"),
+        "rolled_back" => {
+            assert_eq!(completed.len(), 3, "{death:?}");
+            assert_eq!(branches.lines().count(), 1, "{death:?}");
+            let commits = format!("{before}..{branches}");
+            assert_eq!(world.git(&["rev-list", "--count", &commits]), "1", "{death:?}");
+        }
+        other => panic!("not settled: {other} after {death:?}"),
+    }
+    world.git(&["fsck", "--strict"]);
+}
+
+/// Without a death the first life needs no second: this is the control, and it counts the deaths
+/// that there are.
+async fn count(class: TaskType) -> Deaths {
+    let world = World::new(42);
+    let before = world.git(&["rev-parse", "main"]);
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let run = engine.admit(wished(&world, class)).await.unwrap().run;
+    engine.advance(&run, Arc::new(Unobserved)).await.unwrap();
+    let proposed = engine.parts().journal.writes();
+    let run = wish(&engine, &world, class).await.unwrap();
+    judge(&engine, &world, &run, &before, Death::NONE).await;
+    let crossings = world.crossings.load(std::sync::atomic::Ordering::SeqCst);
+    Deaths { proposed, writes: engine.parts().journal.writes(), crossings }
+}
+
+struct Deaths {
+    /// Writes until there is a proposal.
+    proposed: u64,
+    /// Writes in all.
+    writes: u64,
+    /// Crossings of outside effects in all.
+    crossings: u64,
+}
+
+async fn die_everywhere(class: TaskType, writes: u64, crossings: u64) {
+    let mut died = 0_u64;
+    for n in 0..writes {
+        for journal in [FaultPlan::Before(n), FaultPlan::After(n)] {
+            died += u64::from(live_twice(Death { journal, crossing: None }, class).await);
+        }
+    }
+    for n in 0..crossings {
+        let death = Death { journal: FaultPlan::Never, crossing: Some(n) };
+        died += u64::from(live_twice(death, class).await);
+    }
+    // A death after the very last write is not noticed by the first life; all others must be.
+    assert!(died + 2 >= 2 * writes + crossings, "{died} deaths of {writes} and {crossings}");
+}
+
+/// The classes differ up to the proposal only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assist_run_survives_every_death_before_its_proposal() {
+    let deaths = count(TaskType::Assist).await;
+    assert!(deaths.proposed > 10, "too few writes: {}", deaths.proposed);
+    die_everywhere(TaskType::Assist, deaths.proposed, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_autonomous_run_survives_every_death() {
+    let Deaths { writes, crossings, .. } = count(TaskType::Autonomous).await;
+    assert!(
+        writes > 20 && crossings >= 6,
+        "too few deaths: {writes} writes, {crossings} crossings"
+    );
+    die_everywhere(TaskType::Autonomous, writes, crossings).await;
+}
