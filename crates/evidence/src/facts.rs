@@ -3,17 +3,19 @@
 //! Exporting and verifying both start here, so that what is signed and what is checked are the
 //! same reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cofferdam_contract::approval::Approval;
 use cofferdam_contract::budget::Spent;
 use cofferdam_contract::chain::{event_link, run_genesis};
+use cofferdam_contract::check::Verdict;
 use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::{
     Admitted, ApprovalEvent, BudgetEvent, Checked, Clearance, DenialEvent, EffectEvent,
     EffectIntent, Event, EventBody, Opened, RunEvent, SessionEvent,
 };
 use cofferdam_contract::ids::{ApprovalId, OperationKey, RunId};
+use cofferdam_contract::time::UtcTime;
 
 /// The events of a run and what follows from them.
 pub(crate) struct Facts {
@@ -36,6 +38,7 @@ pub(crate) struct Facts {
     /// The kind of the last event of the run itself, such as `run.ended`.
     pub(crate) last: String,
     intents: BTreeMap<OperationKey, EffectIntent>,
+    done: BTreeSet<OperationKey>,
     /// What the events say that cannot have been so.
     pub(crate) faults: Vec<Fault>,
 }
@@ -90,6 +93,7 @@ impl Facts {
             branches: BTreeMap::new(),
             last: String::new(),
             intents: BTreeMap::new(),
+            done: BTreeSet::new(),
             faults: Vec::new(),
         }
     }
@@ -110,7 +114,7 @@ impl Facts {
             }
             EventBody::Denial(DenialEvent::Lost(_)) => self.events_incomplete = true,
             EventBody::Approval(body) => self.take_answer(body),
-            EventBody::Effect(body) => self.take_effect(body),
+            EventBody::Effect(body) => self.take_effect(body, event.at),
             EventBody::Budget(BudgetEvent::Settled(settled)) => self.spent.add(settled),
             EventBody::Budget(_) | EventBody::Call(_) => {}
         }
@@ -163,17 +167,20 @@ impl Facts {
         }
     }
 
-    fn take_effect(&mut self, body: &EffectEvent) {
+    fn take_effect(&mut self, body: &EffectEvent, at: UtcTime) {
         match body {
             EffectEvent::Intended(intent) => {
                 if let EffectIntent::Apply { base, tree, .. } = intent {
-                    self.check_apply(base, tree);
+                    self.check_apply(base, tree, at);
                 }
                 self.intents.insert(intent.key().clone(), intent.clone());
             }
             EffectEvent::Completed(outcome) => match self.intents.get(&outcome.key) {
                 Some(intent) => {
                     let branch = intent.branch().to_owned();
+                    if !self.done.insert(outcome.key.clone()) {
+                        self.fault("effects", "an effect was completed twice");
+                    }
                     self.branches.insert(branch, outcome.after.clone());
                 }
                 None => self.fault("effects", "an effect was completed that was never intended"),
@@ -183,7 +190,7 @@ impl Facts {
     }
 
     /// A commit is made of the approved tree, on the approved base.
-    fn check_apply(&mut self, base: &ObjectId, tree: &ObjectId) {
+    fn check_apply(&mut self, base: &ObjectId, tree: &ObjectId, at: UtcTime) {
         let Some(checked) = self.checked.clone() else {
             return self.fault("effects", "something was applied that was never proposed");
         };
@@ -193,7 +200,14 @@ impl Facts {
         if *base != checked.proposal.base {
             self.fault("effects", "the change was applied to another base than the proposed one");
         }
-        if !self.approvals.iter().any(|approval| approval.proposal == checked.digest) {
+        if checked.report.verdict == Verdict::Fail {
+            self.fault("effects", "something was applied that the gate had refused");
+        }
+        let approves = |approval: &Approval| {
+            approval.proposal == checked.digest
+                && approval.expires_at_utc.is_none_or(|until| at <= until)
+        };
+        if !self.approvals.iter().any(approves) {
             self.fault("effects", "something was applied that nobody had approved");
         }
     }

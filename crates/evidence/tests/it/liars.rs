@@ -1,9 +1,11 @@
 //! The signer itself lies: the events are chained and signed, but cannot have been so.
 
+use cofferdam_contract::check::Verdict;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{
     ApprovalEvent, BaseCommit, EffectEvent, EffectIntent, EventBody, Rechecking, RunEvent,
 };
+use cofferdam_contract::time::UtcTime;
 use cofferdam_evidence::Patch;
 
 use crate::fixture::{Made, PATCH, TestSigner, bodies, object};
@@ -121,4 +123,32 @@ fn an_effect_without_its_intent() {
 fn something_applied_that_was_never_proposed() {
     let failing = after(|it| drop(it.remove(CHECKED)));
     assert!(failing.contains(&"effects"));
+}
+
+#[test]
+fn an_effect_that_was_completed_twice() {
+    let failing = after(|it| {
+        let completed = it[INTENDED + 1].clone();
+        it.push(completed);
+    });
+    assert_eq!(failing, ["effects"]);
+}
+
+#[test]
+fn an_approval_that_had_expired() {
+    let until = |it: &mut Vec<EventBody>, ms| match &mut it[GRANTED] {
+        EventBody::Approval(ApprovalEvent::Granted(approval)) => {
+            approval.expires_at_utc = Some(UtcTime::from_unix_ms(ms));
+        }
+        _ => panic!("not where it was"),
+    };
+    // The effect was intended at the eighth millisecond.
+    assert_eq!(after(|it| until(it, 7)), ["effects"]);
+    assert!(after(|it| until(it, 8)).is_empty());
+}
+
+#[test]
+fn a_change_that_the_gate_had_refused() {
+    let failing = after(|it| checked(it).report.verdict = Verdict::Fail);
+    assert_eq!(failing, ["proposal", "effects"]);
 }
