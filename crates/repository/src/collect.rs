@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::error::RepositoryError;
 use crate::lock::{Lock, Mode};
-use crate::store::Broker;
+use crate::store::{Broker, ObjectFormat};
 
 /// How much may stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,6 +37,7 @@ impl Broker {
     /// # Errors
     /// [`RepositoryError::Io`] if the cache cannot be read or something cannot be removed.
     pub fn collect_garbage(&self, retain: &Retain) -> Result<Collected, RepositoryError> {
+        self.sweep_store()?;
         let bases = self.inner.bases_dir();
         let mut found = Vec::new();
         for name in names(&bases)? {
@@ -66,6 +67,20 @@ impl Broker {
             }
         }
         Ok(done)
+    }
+
+    /// Scratch directories of processes that are gone. They hold no objects.
+    fn sweep_store(&self) -> Result<(), RepositoryError> {
+        for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
+            let store = self.inner.store_dir(format);
+            for name in names(&store)? {
+                let pid = name.strip_prefix("tmp-").and_then(|rest| rest.split('-').next());
+                if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                    remove(&store.join(name))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the base could be removed: nobody holds it.
@@ -101,7 +116,7 @@ fn used(bases: &Path, key: &str) -> SystemTime {
 }
 
 fn remove(dir: &Path) -> Result<(), RepositoryError> {
-    fs::remove_dir_all(dir).map_err(RepositoryError::io("a base could not be removed"))
+    fs::remove_dir_all(dir).map_err(RepositoryError::io("what is not needed could not be removed"))
 }
 
 /// Sizes of all files beneath, links not followed.

@@ -41,7 +41,7 @@ impl Broker {
         let result = write_bare(&scratch, repository.format)
             .map_err(RepositoryError::io("a scratch directory could not be made"))
             .and_then(|()| import(repository, &scratch, base_tree, changes));
-        // What remains is empty of objects and is swept later.
+        // What remains holds no objects and is swept by `collect_garbage`.
         let _ = fs::remove_dir_all(&scratch);
         result
     }

@@ -193,6 +193,20 @@ fn garbage_collection_keeps_what_is_used_and_the_newest() {
     drop(broker.prepare(&repository, &bases[0], &|_| ()).unwrap());
 }
 
+#[test]
+fn scratch_of_a_dead_process_is_swept_and_of_a_living_one_is_not() {
+    let fixture = Fixture::new();
+    let broker = fixture.broker();
+    let store = fixture.dir.path().join("state/store/sha1.git");
+    let dead = store.join("tmp-4194305-0");
+    let living = store.join(format!("tmp-{}-999999", std::process::id()));
+    for dir in [&dead, &living] {
+        std::fs::create_dir(dir).unwrap();
+    }
+    broker.collect_garbage(&Retain { bases_max: 9, bytes_max: u64::MAX }).unwrap();
+    assert!(!dead.exists() && living.exists() && store.join("objects").exists());
+}
+
 /// What was prepared before the last boot may not have reached the disk.
 #[test]
 fn a_base_from_before_the_last_boot_is_made_anew() {
