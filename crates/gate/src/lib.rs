@@ -5,8 +5,10 @@
 //! processes, sandboxes or the journal. Everything that it parses is hostile text on the host: each
 //! parser is strict, bounded and tested never to panic. Giving clearance to apply is not its part.
 
+mod cache;
 pub mod checks;
 pub mod codes;
+pub mod findings;
 pub mod formats;
 pub mod ports;
 pub mod registry;
@@ -14,17 +16,15 @@ pub mod text;
 pub mod verdict;
 
 use cofferdam_contract::change::Changeset;
-use cofferdam_contract::check::{CheckResult, CheckStatus, Finding, GateReport, Severity};
+use cofferdam_contract::check::{CheckResult, CheckStatus, GateReport, Severity};
 use cofferdam_contract::ports::Clock;
 use cofferdam_contract::problem::Problem;
 use cofferdam_policy::Policy;
 
 pub use codes::FindingCode;
+pub use findings::{FINDINGS_MAX, Findings};
 pub use ports::{CommandOutcome, Contents, Runner, SCAN_BYTES_MAX, Side};
 pub use registry::{CHECKS, Check, Run};
-
-/// Most findings that one check reports; the rest is counted in its summary.
-pub const FINDINGS_MAX: usize = 200;
 
 /// What the gate looks at.
 pub struct GateInput<'a> {
@@ -44,6 +44,8 @@ pub struct GateInput<'a> {
 
 /// Runs every check in registry order and decides. `progress` is told of each as it ends.
 pub fn check(input: &GateInput<'_>, progress: &dyn Fn(&CheckResult)) -> GateReport {
+    let contents = cache::Cached::new(input.contents);
+    let input = &GateInput { contents: &contents, ..*input };
     let mut checks = Vec::new();
     for it in CHECKS {
         match it.run {
@@ -70,7 +72,7 @@ pub enum Looked {
     /// There was nothing in this change that it looks at, and why.
     NotApplicable(&'static str),
     /// It looked at this many things and found these.
-    At(usize, Vec<Finding>),
+    At(usize, Findings),
 }
 
 fn concluded(name: &'static str, looked: Result<Looked, Problem>) -> CheckResult {
@@ -78,12 +80,11 @@ fn concluded(name: &'static str, looked: Result<Looked, Problem>) -> CheckResult
         Err(problem) => (CheckStatus::Errored, format!("could not be done: {problem}"), Vec::new()),
         Ok(Looked::NotApplicable(why)) => (CheckStatus::NotApplicable, why.to_owned(), Vec::new()),
         Ok(Looked::At(count, findings)) => {
-            let failed = findings.iter().any(|it| it.severity == Severity::Error);
+            let failed = findings.count(Severity::Error) > 0;
             let status = if failed { CheckStatus::Failed } else { CheckStatus::Passed };
-            (status, summary(count, &findings), findings)
+            (status, findings.summary(count), findings.into_kept())
         }
     };
-    let findings = bounded(findings);
     CheckResult {
         name: name.to_owned(),
         status,
@@ -93,21 +94,4 @@ fn concluded(name: &'static str, looked: Result<Looked, Problem>) -> CheckResult
         output: None,
         duration_ms: 0,
     }
-}
-
-fn summary(count: usize, findings: &[Finding]) -> String {
-    let of = |severity| findings.iter().filter(|it| it.severity == severity).count();
-    let (errors, warnings) = (of(Severity::Error), of(Severity::Warning));
-    let cut = findings.len().saturating_sub(FINDINGS_MAX);
-    let more = if cut > 0 { format!(", {cut} findings not shown") } else { String::new() };
-    format!("looked at {count}: {errors} errors, {warnings} warnings{more}")
-}
-
-/// The weightiest findings, at most [`FINDINGS_MAX`], in the order in which they were found.
-pub(crate) fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
-    if findings.len() > FINDINGS_MAX {
-        findings.sort_by_key(|it| std::cmp::Reverse((it.severity, codes::escalates(&it.code))));
-        findings.truncate(FINDINGS_MAX);
-    }
-    findings
 }

@@ -15,7 +15,7 @@ use cofferdam_policy::{CheckCommand, CommandKind};
 use crate::checks::detect::detect;
 use crate::formats::sarif::{self, Level, Reported};
 use crate::ports::{CommandOutcome, Side};
-use crate::{FindingCode, GateInput, bounded};
+use crate::{FindingCode, Findings, GateInput};
 
 /// What one command came to, less its time.
 struct Concluded {
@@ -71,7 +71,7 @@ impl OneCommand<'_> {
             status,
             required: self.command.required,
             summary,
-            findings: bounded(findings),
+            findings: Findings::from(findings).into_kept(),
             output: self.output,
             duration_ms: self.duration_ms,
         }

@@ -1,6 +1,7 @@
 //! Whether the gate saw everything: what the result does not hold, and files too large to look into.
 
 use cofferdam_contract::change::FileKind;
+use cofferdam_contract::check::Finding;
 use cofferdam_contract::problem::Problem;
 
 use crate::ports::SCAN_BYTES_MAX;
@@ -19,5 +20,6 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
         let message = format!("{} is over {SCAN_BYTES_MAX} bytes and was not looked into", it.path);
         FindingCode::NotScanned.at(NAME, Some(&it.path), None, message)
     });
-    Ok(Looked::At(input.changeset.files.len(), left_out.chain(large).collect()))
+    let findings: Vec<Finding> = left_out.chain(large).collect();
+    Ok(Looked::At(input.changeset.files.len(), findings.into()))
 }

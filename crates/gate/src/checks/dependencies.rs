@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 
 use cofferdam_contract::change::FileChange;
-use cofferdam_contract::check::Finding;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
 use cofferdam_policy::Policy;
@@ -16,7 +15,7 @@ use crate::formats::declared::{Declared, Package, Source, Unreadable};
 use crate::formats::{cargo, npm, python};
 use crate::ports::Side;
 use crate::text::{Sides, sides};
-use crate::{FindingCode, GateInput, Looked};
+use crate::{FindingCode, Findings, GateInput, Looked};
 
 const NAME: &str = "dependencies";
 /// Most names that a summary of a lock file shows.
@@ -114,14 +113,14 @@ fn is_requirements(path: &RepoPath) -> bool {
 /// Looks at every changed manifest and lock file.
 pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
     let mut count = 0;
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     let mut altered: Vec<(&RepoPath, &'static [&'static str])> = Vec::new();
     for change in &input.changeset.files {
         let path = &change.path;
         if NOT_UNDERSTOOD.iter().any(|it| path.file_name() == it.as_bytes()) {
             count += 1;
             let code = FindingCode::LockfileNotUnderstood;
-            findings.push(code.at(NAME, Some(path), None, format!("{path} is not read")));
+            findings.add(code, || code.at(NAME, Some(path), None, format!("{path} is not read")));
         }
         let Some(format) = format_of(path) else { continue };
         count += 1;
@@ -132,10 +131,10 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
             altered.push((path, format.locks));
         }
         let judge = Judge { input, path, format: &format, text: &text };
-        findings.extend(judge.sources(&before, &after));
-        findings.extend(judge.names(&before, &after));
+        judge.sources(&before, &after, &mut findings);
+        judge.names(&before, &after, &mut findings);
     }
-    findings.extend(lock_files(input, &altered)?);
+    lock_files(input, &altered, &mut findings)?;
     match count {
         0 => Ok(Looked::NotApplicable("no manifest and no lock file differs")),
         count => Ok(Looked::At(count, findings)),
@@ -148,7 +147,7 @@ fn declared(
     input: &GateInput<'_>,
     change: &FileChange,
     format: &Format,
-    findings: &mut Vec<Finding>,
+    findings: &mut Findings,
 ) -> Result<Option<(Declared, Declared, Vec<u8>)>, Problem> {
     if change.after.is_none() {
         return Ok(None);
@@ -156,7 +155,8 @@ fn declared(
     let path = &change.path;
     let mut unreadable = |why: String| {
         let message = format!("{path}: {why}");
-        findings.push(FindingCode::ManifestUnreadable.at(NAME, Some(path), None, message));
+        let code = FindingCode::ManifestUnreadable;
+        findings.add(code, || code.at(NAME, Some(path), None, message));
     };
     let Sides { before, after } = sides(input.contents, change)?;
     let Some(text) = after else {
@@ -189,34 +189,44 @@ impl Judge<'_> {
         (self.format.rules)(self.input.policy)
     }
 
-    fn finding(&self, code: FindingCode, needle: &str, message: String) -> Finding {
-        code.at(NAME, Some(self.path), line_of(self.text, needle.as_bytes()), message)
+    /// Adds a finding at the line where `needle` first is.
+    fn note(
+        &self,
+        findings: &mut Findings,
+        code: FindingCode,
+        needle: &str,
+        message: impl FnOnce() -> String,
+    ) {
+        findings.add(code, || {
+            code.at(NAME, Some(self.path), line_of(self.text, needle.as_bytes()), message())
+        });
     }
 
     /// Registries, indexes and files that are new in this file.
-    fn sources(&self, before: &Declared, after: &Declared) -> Vec<Finding> {
+    fn sources(&self, before: &Declared, after: &Declared, findings: &mut Findings) {
         let code = FindingCode::RegistryNotAllowed;
-        let mut findings = Vec::new();
         for package in after.packages.difference(&before.packages) {
             if let Some(why) = self.objection(package) {
-                let message = format!("{} comes from {why}", shown(&package.name));
-                findings.push(self.finding(code, &package.name, message));
+                self.note(findings, code, &package.name, || {
+                    format!("{} comes from {why}", shown(&package.name))
+                });
             }
         }
         for url in after.indexes.difference(&before.indexes) {
             if !self.rules().allows_url(url) {
-                let message = format!("the index {url} is not an allowed registry");
-                findings.push(self.finding(code, url, message));
+                self.note(findings, code, url, || {
+                    format!("the index {url} is not an allowed registry")
+                });
             }
         }
         for file in after.includes.difference(&before.includes) {
             let beside = sibling(self.path, file);
             if !beside.is_some_and(|it| is_requirements(&it)) {
-                let message = format!("it takes in {file}, which is not read");
-                findings.push(self.finding(FindingCode::LockfileNotUnderstood, file, message));
+                self.note(findings, FindingCode::LockfileNotUnderstood, file, || {
+                    format!("it takes in {file}, which is not read")
+                });
             }
         }
-        findings
     }
 
     /// Why this package's source is not allowed.
@@ -234,7 +244,7 @@ impl Judge<'_> {
     }
 
     /// Names that are new in this file: each on its own in a manifest, together in a lock file.
-    fn names(&self, before: &Declared, after: &Declared) -> Vec<Finding> {
+    fn names(&self, before: &Declared, after: &Declared, findings: &mut Findings) {
         fn foreign(declared: &Declared) -> BTreeSet<&str> {
             let foreign =
                 declared.packages.iter().filter(|it| !matches!(it.source, Source::Path(_)));
@@ -243,27 +253,26 @@ impl Judge<'_> {
         let (known, now) = (foreign(before), foreign(after));
         let (allowed, denied): (Vec<&str>, Vec<&str>) =
             now.difference(&known).copied().partition(|it| self.rules().allows_name(it));
-        let mut findings: Vec<Finding> = denied
-            .iter()
-            .map(|it| {
-                let message = format!("{} is not a dependency that may be added", shown(it));
-                self.finding(FindingCode::DependencyNotAllowed, it, message)
-            })
-            .collect();
+        for name in denied {
+            self.note(findings, FindingCode::DependencyNotAllowed, name, || {
+                format!("{} is not a dependency that may be added", shown(name))
+            });
+        }
         let code = FindingCode::DependencyAdded;
         match (self.format.role, allowed.as_slice()) {
             (_, []) => {}
-            (Role::Manifest, names) => findings.extend(
-                names.iter().map(|it| self.finding(code, it, format!("{} is added", shown(it)))),
-            ),
+            (Role::Manifest, names) => {
+                for name in names {
+                    self.note(findings, code, name, || format!("{} is added", shown(name)));
+                }
+            }
             (Role::Lock, names) => {
                 let first: Vec<String> =
                     names.iter().take(NAMES_SHOWN).map(|it| shown(it)).collect();
-                let message = format!("{} packages are added: {}", names.len(), first.join(", "));
-                findings.push(code.at(NAME, Some(self.path), None, message));
+                let message = format!("packages are added ({}): {}", names.len(), first.join(", "));
+                findings.add(code, || code.at(NAME, Some(self.path), None, message));
             }
         }
-        findings
     }
 }
 
@@ -307,22 +316,20 @@ fn sibling(path: &RepoPath, relative: &str) -> Option<RepoPath> {
 fn lock_files(
     input: &GateInput<'_>,
     altered: &[(&RepoPath, &'static [&'static str])],
-) -> Result<Vec<Finding>, Problem> {
+    findings: &mut Findings,
+) -> Result<(), Problem> {
     let is_lock = |path: &RepoPath| {
         let locks = [CARGO_LOCKS, NPM_LOCKS, PYTHON_LOCKS];
         locks.iter().copied().flatten().any(|it| path.file_name() == it.as_bytes())
     };
     let files = &input.changeset.files;
-    let mut findings: Vec<Finding> = files
-        .iter()
-        .filter(|it| it.after.is_none() && is_lock(&it.path))
-        .map(|it| {
-            let message = format!("{} is gone", it.path);
-            FindingCode::LockfileRemoved.at(NAME, Some(&it.path), None, message)
-        })
-        .collect();
+    for change in files.iter().filter(|it| it.after.is_none() && is_lock(&it.path)) {
+        let code = FindingCode::LockfileRemoved;
+        let path = &change.path;
+        findings.add(code, || code.at(NAME, Some(path), None, format!("{path} is gone")));
+    }
     if altered.is_empty() || !input.policy.tables().dependencies.lockfile_required {
-        return Ok(findings);
+        return Ok(());
     }
     let mut present = BTreeSet::new();
     input.contents.paths(Side::Result, &mut |path| {
@@ -334,10 +341,11 @@ fn lock_files(
         let Some(lock) = nearest(manifest, names, &present) else { continue };
         if !files.iter().any(|it| it.path == lock) {
             let message = format!("{manifest} changed its dependencies and {lock} did not follow");
-            findings.push(FindingCode::LockfileStale.at(NAME, Some(manifest), None, message));
+            let code = FindingCode::LockfileStale;
+            findings.add(code, || code.at(NAME, Some(manifest), None, message));
         }
     }
-    Ok(findings)
+    Ok(())
 }
 
 /// The lock file of a manifest: in its directory, or else the nearest above.

@@ -49,7 +49,6 @@ const RUNS: &[&str] = &[
     "*/uv.toml",
     "*/.pypirc",
     "*/setup.py",
-    "*/conftest.py",
     "*/sitecustomize.py",
     "*/usercustomize.py",
     "*/gradle-wrapper.properties",
@@ -118,7 +117,7 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
             findings.extend(scripts(input, change)?);
         }
     }
-    Ok(Looked::At(files.len(), findings))
+    Ok(Looked::At(files.len(), findings.into()))
 }
 
 /// Whether the lower-case `path` is what `pattern` names.

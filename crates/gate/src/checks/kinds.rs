@@ -39,7 +39,7 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
         }
     }
     findings.extend(case_clashes(input)?);
-    Ok(Looked::At(files.len(), findings))
+    Ok(Looked::At(files.len(), findings.into()))
 }
 
 /// What the change adds or alters at this path; nothing for a removal.

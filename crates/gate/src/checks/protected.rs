@@ -17,5 +17,5 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
             findings.push(finding);
         }
     }
-    Ok(Looked::At(files.len(), findings))
+    Ok(Looked::At(files.len(), findings.into()))
 }

@@ -1,5 +1,6 @@
 //! Paths outside what the policy lets change.
 
+use cofferdam_contract::check::Finding;
 use cofferdam_contract::problem::Problem;
 use cofferdam_policy::PathRule;
 
@@ -9,11 +10,11 @@ use crate::{FindingCode, GateInput, Looked};
 pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
     let files = &input.changeset.files;
     let outside = files.iter().filter(|it| input.policy.path(&it.path) == PathRule::Outside);
-    let findings = outside
+    let findings: Vec<Finding> = outside
         .map(|it| {
             let message = format!("{} is outside the paths that may change", it.path);
             FindingCode::OutsideAllowedPaths.at("scope", Some(&it.path), None, message)
         })
         .collect();
-    Ok(Looked::At(files.len(), findings))
+    Ok(Looked::At(files.len(), findings.into()))
 }

@@ -9,7 +9,7 @@ use cofferdam_contract::problem::Problem;
 
 use crate::formats::secrets::{Found, find};
 use crate::text::added;
-use crate::{FindingCode, GateInput, Looked};
+use crate::{FindingCode, Findings, GateInput, Looked};
 
 /// Looks into every added line, of binary files too: a NUL must not be a place to hide behind.
 pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
@@ -18,16 +18,15 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
         return Ok(Looked::NotApplicable("the policy has it off"));
     }
     let files = &input.changeset.files;
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     for change in files {
         let Some(added) = added(input.contents, change)? else { continue };
         let settings = is_settings(&change.path);
         for (number, line) in &added.lines {
             for Found { kind, value } in find(line, settings) {
-                let digest = Digest::of(value).hex();
-                let message = format!("{kind} (sha256 begins {})", &digest[..8]);
-                let path = Some(&change.path);
-                findings.push(FindingCode::SecretAdded.at(NAME, path, Some(*number), message));
+                findings.add_at(FindingCode::SecretAdded, NAME, (&change.path, *number), || {
+                    format!("{kind} (sha256 begins {})", &Digest::of(value).hex()[..8])
+                });
             }
         }
     }

@@ -31,5 +31,5 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
             findings.push(FindingCode::FileTooLarge.at(NAME, Some(&change.path), None, message));
         }
     }
-    Ok(Looked::At(files.len(), findings))
+    Ok(Looked::At(files.len(), findings.into()))
 }

@@ -1,56 +1,60 @@
 //! Text and names that do not read as they are: bidirectional controls (CVE-2021-42574), invisible
 //! and terminal control characters, and words that mix scripts with letters that look alike.
 
-use cofferdam_contract::check::Finding;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::text::{is_deceptive, is_shown};
 
 use crate::text::added;
-use crate::{FindingCode, GateInput, Looked};
+use crate::{FindingCode, Findings, GateInput, Looked};
 
 const NAME: &str = "unicode";
 
 /// Looks at changed names and added lines.
 pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
     let files = &input.changeset.files;
-    let mut findings = Vec::new();
+    let mut findings = Findings::default();
     for change in files.iter().filter(|it| it.after.is_some()) {
         let path = &change.path;
         let name = String::from_utf8_lossy(path.as_bytes());
         if change.before.is_none() && !name.chars().all(is_shown) {
-            let message = format!("the name {path} does not show as it is");
-            findings.push(FindingCode::DeceptivePath.at(NAME, Some(path), None, message));
+            let code = FindingCode::DeceptivePath;
+            let message = || format!("the name {path} does not show as it is");
+            findings.add(code, || code.at(NAME, Some(path), None, message()));
         }
         let Some(added) = added(input.contents, change)? else { continue };
-        if !added.binary {
-            findings.extend(
-                added.lines.iter().flat_map(|(number, line)| line_findings(path, *number, line)),
-            );
+        if added.binary {
+            continue;
+        }
+        for (number, line) in &added.lines {
+            look_at(path, *number, line, &mut findings);
         }
     }
     Ok(Looked::At(files.len(), findings))
 }
 
 /// What is wrong with one line: at most one finding per code.
-fn line_findings(path: &RepoPath, number: u64, line: &[u8]) -> Vec<Finding> {
-    let at = |code: FindingCode, message: String| code.at(NAME, Some(path), Some(number), message);
+fn look_at(path: &RepoPath, number: u64, line: &[u8], findings: &mut Findings) {
     let text = String::from_utf8_lossy(line);
     let text = text.strip_suffix('\r').unwrap_or(&text);
-    let mut found: Vec<Finding> = Vec::new();
+    let mut seen: Vec<FindingCode> = Vec::new();
     for (index, c) in suspicious(text, number == 1) {
-        let column = text[..index].chars().count() + 1;
-        let message = format!("U+{:04X} at column {column}", c as u32);
         let code = code_of(c);
-        if !found.iter().any(|it| it.code == code.as_str()) {
-            found.push(at(code, message));
+        // The column is counted for the first of each code only: a line may be nothing but these.
+        if !seen.contains(&code) {
+            seen.push(code);
+            findings.add_at(code, NAME, (path, number), || {
+                let column = text[..index].chars().count() + 1;
+                format!("U+{:04X} at column {column}", c as u32)
+            });
         }
     }
     if let Some(word) = text.split(|c: char| !c.is_alphanumeric() && c != '_').find(|w| mixes(w)) {
-        let spelled: String = word.chars().take(40).flat_map(char::escape_unicode).collect();
-        found.push(at(FindingCode::MixedScript, format!("a word mixes scripts: {spelled}")));
+        findings.add_at(FindingCode::MixedScript, NAME, (path, number), || {
+            let spelled: String = word.chars().take(40).flat_map(char::escape_unicode).collect();
+            format!("a word mixes scripts: {spelled}")
+        });
     }
-    found
 }
 
 fn code_of(c: char) -> FindingCode {

@@ -99,10 +99,9 @@ fn requirement(text: &str, declared: &mut Declared) {
             declared.add(normalised(name), Source::Default);
         }
         _ => {
-            let named = head.split_once("#egg=").map(|(_, name)| name);
-            let name = named.map_or_else(String::new, |it| {
-                normalised(it.split(['&', '[']).next().unwrap_or(it))
-            });
+            // Without a name the URL stands for it, so that a list of names is not gone round.
+            let egg = head.split_once("#egg=").map(|(_, name)| name.split(['&', '[']).next());
+            let name = egg.flatten().map_or_else(|| head.to_owned(), normalised);
             declared.add(name, from_url(head));
         }
     }

@@ -115,7 +115,7 @@ pub fn find(line: &[u8], unquoted: bool) -> Vec<Found<'_>> {
 fn find_in(line: &[u8], unquoted: bool) -> Vec<Found<'_>> {
     let mut found: Vec<Found<'_>> = Vec::new();
     found.extend(private_key(line));
-    found.extend(SHAPES.iter().flat_map(|it| shaped(line, it)).take(FOUND_MAX));
+    found.extend(shaped(line).take(FOUND_MAX));
     found.extend(url_password(line));
     if found.is_empty() {
         found.extend(assignment(line, unquoted));
@@ -123,23 +123,53 @@ fn find_in(line: &[u8], unquoted: bool) -> Vec<Found<'_>> {
     found
 }
 
+/// Where `needle` begins in `line`. The first byte is looked for alone, which is what makes long
+/// lines cheap.
 fn positions<'a>(line: &'a [u8], needle: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
-    line.windows(needle.len()).enumerate().filter(move |(_, it)| *it == needle).map(|(at, _)| at)
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        while let Some(at) = line[from..].iter().position(|b| Some(b) == needle.first()) {
+            let found = from + at;
+            from = found + 1;
+            if line[found..].starts_with(needle) {
+                return Some(found);
+            }
+        }
+        None
+    })
 }
+
+/// Whether a shape begins with this byte.
+const BEGINS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < SHAPES.len() {
+        table[SHAPES[index].prefix[0] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 /// Longest token that is measured: keeps a line of nothing but prefixes linear.
 const TOKEN_BYTES_MAX: usize = 1 << 10;
 
-fn shaped<'a>(line: &'a [u8], shape: &'a Shape) -> impl Iterator<Item = Found<'a>> + 'a {
-    let begins = |at: &usize| *at == 0 || !alnum(line[*at - 1]);
-    positions(line, shape.prefix).filter(begins).filter_map(move |at| {
-        let body = &line[at + shape.prefix.len()..];
-        let length = body.iter().take(TOKEN_BYTES_MAX).take_while(|b| (shape.body)(**b)).count();
-        let value = &line[at..at + shape.prefix.len() + length];
-        let enough = length >= shape.length_min && !is_placeholder(value);
-        let jwt_like = shape.prefix != b"eyJ" || value.windows(4).any(|it| it == b".eyJ");
-        (enough && jwt_like).then_some(Found { kind: shape.kind, value })
+/// Tokens at the beginnings of words, in one pass.
+fn shaped(line: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let begins = |at: &usize| BEGINS[usize::from(line[*at])] && (*at == 0 || !alnum(line[*at - 1]));
+    (0..line.len()).filter(begins).filter_map(|at| {
+        let rest = &line[at..];
+        SHAPES.iter().find_map(|it| measured(rest, it))
     })
+}
+
+/// The token that `rest` begins with, if it is of this shape.
+fn measured<'a>(rest: &'a [u8], shape: &Shape) -> Option<Found<'a>> {
+    let body = rest.strip_prefix(shape.prefix)?;
+    let length = body.iter().take(TOKEN_BYTES_MAX).take_while(|b| (shape.body)(**b)).count();
+    let value = &rest[..shape.prefix.len() + length];
+    let enough = length >= shape.length_min && !is_placeholder(value);
+    let jwt_like = shape.prefix != b"eyJ" || value.windows(4).any(|it| it == b".eyJ");
+    (enough && jwt_like).then_some(Found { kind: shape.kind, value })
 }
 
 fn private_key(line: &[u8]) -> Option<Found<'_>> {
