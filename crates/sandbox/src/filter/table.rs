@@ -106,8 +106,7 @@ const UNSHARE_FLAGS: Guard = &[
 ];
 /// Pushing input into a terminal (CVE-2017-5226); compared as 32 bits, as the kernel does
 /// (CVE-2019-10063).
-const TERMINAL_COMMANDS: Guard =
-    &[&[is(1, libc::TIOCSTI as u64)], &[is(1, libc::TIOCLINUX as u64)]];
+const TERMINAL_COMMANDS: Guard = &[&[is(1, libc::TIOCSTI)], &[is(1, libc::TIOCLINUX)]];
 /// Anything but asking, the default and `ADDR_NO_RANDOMIZE`, which sanitizers set for themselves.
 const PERSONALITY: Guard =
     &[&[not(0, 0), not(0, 0xffff_ffff), not(0, libc::ADDR_NO_RANDOMIZE as u64)]];

@@ -70,7 +70,7 @@ pub(crate) fn refused_args(name: &str) -> [u64; 6] {
     match name {
         "clone" | "unshare" => with(&[(0, libc::CLONE_NEWUSER as u64)]),
         // A bit beyond 32: the kernel ignores it, and so must the comparison (CVE-2019-10063).
-        "ioctl" => with(&[(1, libc::TIOCSTI as u64 | 1 << 32)]),
+        "ioctl" => with(&[(1, libc::TIOCSTI | 1 << 32)]),
         "socket" => with(&[(0, libc::AF_ALG as u64 | 1 << 32), (1, libc::SOCK_SEQPACKET as u64)]),
         "personality" => with(&[(0, 0x0040_0001)]),
         "chmod" | "fchmod" => with(&[(1, 0o4755)]),
@@ -101,7 +101,7 @@ fn without_the_filter_the_calls_go_through() {
     let calls = [
         (libc::SYS_ptrace, [libc::PTRACE_TRACEME as u64, 0, 0, 0, 0, 0], 0),
         (libc::SYS_personality, [0x0040_0000, 0, 0, 0, 0, 0], 0),
-        (libc::SYS_ioctl, [0, libc::TIOCSTI as u64, 0, 0, 0, 0], libc::ENOTTY),
+        (libc::SYS_ioctl, [0, libc::TIOCSTI, 0, 0, 0, 0], libc::ENOTTY),
         (libc::SYS_process_vm_readv, [0, 0, 0, 0, 0, 1], libc::EINVAL),
         (libc::SYS_io_uring_setup, [0, 0, 0, 0, 0, 0], libc::EFAULT),
         (libc::SYS_clone3, [0, 0, 0, 0, 0, 0], libc::EINVAL),

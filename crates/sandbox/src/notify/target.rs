@@ -43,7 +43,7 @@ fn with_flags(name: &str, flags: u32) -> String {
     if name != "clone" && flags & 0x80 != 0 {
         names.push("CLONE_NEWTIME");
     }
-    format!("{name}({})", names.join("|"))
+    if names.is_empty() { name.to_owned() } else { format!("{name}({})", names.join("|")) }
 }
 
 fn family(family: u32) -> String {

@@ -16,7 +16,6 @@ const BOUND: &[&str] = &[
     "ld.so.conf",
     "ld.so.conf.d",
     "alternatives",
-    "ca-certificates.conf",
     "ssl/certs",
     "ssl/cert.pem",
     "ssl/openssl.cnf",
@@ -27,16 +26,10 @@ const BOUND: &[&str] = &[
     "crypto-policies",
     "localtime",
     "os-release",
-    "debian_version",
     "mime.types",
-    "magic",
     "services",
     "protocols",
     "terminfo",
-    "inputrc",
-    "locale.alias",
-    "fonts",
-    "perl",
 ];
 
 pub(super) fn add(builder: &mut Builder<'_>) {
@@ -51,8 +44,10 @@ pub(super) fn add(builder: &mut Builder<'_>) {
     builder.links.insert((etc.join("mtab"), PathBuf::from("/proc/self/mounts")));
 }
 
-/// Distributions keep parts of Java and Python in directories with the version in their name. Of
-/// Java's, `management` may hold passwords.
+/// What a Java machine reads at its start. Beside it is `management`, which may hold passwords.
+const JAVA_PARTS: &[&str] = &["security", "logging.properties", "net.properties"];
+
+/// Distributions keep parts of Java and Python in directories with the version in their name.
 fn add_versioned(builder: &mut Builder<'_>, etc: &Path) {
     let Ok(entries) = etc.read_dir() else { return };
     let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -64,7 +59,8 @@ fn add_versioned(builder: &mut Builder<'_>, etc: &Path) {
         } else if name.starts_with("java") {
             let Ok(parts) = path.read_dir() else { continue };
             for part in parts.filter_map(Result::ok) {
-                if part.file_name() != "management" {
+                let name = part.file_name().to_string_lossy().into_owned();
+                if JAVA_PARTS.contains(&&*name) || name.ends_with(".cfg") {
                     builder.bind(&part.path());
                 }
             }

@@ -128,9 +128,9 @@ fn sorted(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// rustup's toolchains and cargo's downloads. Cargo gets a home of its own inside, writable and
-/// private, with the host's downloads read-only in it: so it finds crates offline and never meets
-/// the host's credentials, configuration or locks.
+/// rustup's toolchains and cargo's downloads. Both get a home of their own inside, writable and
+/// private. Cargo's has the host's downloads read-only in it: so it finds crates offline and never
+/// meets the host's credentials, configuration or locks.
 fn rust(builder: &mut Builder<'_>) {
     let cargo = builder.dir("CARGO_HOME", ".cargo");
     let inside = Path::new(HOME).join(".cargo");
@@ -153,7 +153,10 @@ fn rust(builder: &mut Builder<'_>) {
             add_root(builder, &target);
         }
     }
-    builder.set("RUSTUP_HOME", rustup.as_os_str());
+    // Toolchains keep their place, since links between them are absolute.
+    let inside = Path::new(HOME).join(".rustup");
+    builder.links.insert((inside.join("toolchains"), toolchains));
+    builder.set("RUSTUP_HOME", inside.as_os_str());
     // A missing toolchain is an error here, not a download that cannot succeed.
     builder.set("RUSTUP_AUTO_INSTALL", "0");
     let settings = std::fs::read_to_string(rustup.join("settings.toml")).unwrap_or_default();
@@ -162,7 +165,7 @@ fn rust(builder: &mut Builder<'_>) {
     });
     // Overrides, which name directories of the host, stay out.
     let kept: String = kept.map(|line| format!("{line}\n")).collect();
-    builder.files.push((rustup.join("settings.toml"), kept.into_bytes()));
+    builder.files.push((inside.join("settings.toml"), kept.into_bytes()));
 }
 
 fn pyenv(builder: &mut Builder<'_>) {

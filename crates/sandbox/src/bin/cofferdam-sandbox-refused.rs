@@ -1,0 +1,150 @@
+//! Tries one operation that a session should not be able to do, and prints the kernel's answer.
+//!
+//! Run inside a session by the table of refusals (`tests/it/refused.rs`). Every operation is safe
+//! to be refused only: never run this outside a session as root.
+
+#![allow(unsafe_code)]
+
+use std::fs;
+use std::io;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
+
+fn main() {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let Some((_, attempt)) = OPERATIONS.iter().find(|(known, _)| *known == name) else {
+        println!("unknown");
+        return;
+    };
+    match attempt() {
+        Ok(()) => println!("0"),
+        Err(error) => println!("{}", error.raw_os_error().unwrap_or(-1)),
+    }
+}
+
+type Attempt = fn() -> io::Result<()>;
+
+fn call(number: libc::c_long, args: [usize; 5]) -> io::Result<()> {
+    let [a, b, c, d, e] = args;
+    // SAFETY: pointers are constants or null, and the kernel refuses before it would write.
+    let result = unsafe { libc::syscall(number, a, b, c, d, e, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
+    call(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0])
+}
+
+fn own_file(mode: usize) -> io::Result<()> {
+    let file = fs::File::create("/tmp/own")?;
+    call(libc::SYS_fchmod, [file.as_raw_fd() as usize, mode, 0, 0, 0])
+}
+
+fn send(address: &str) -> io::Result<()> {
+    UdpSocket::bind("0.0.0.0:0")?.send_to(b"x", address).map(drop)
+}
+
+fn abstract_socket() -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name("cofferdam-nobody")?;
+    std::os::unix::net::UnixStream::connect_addr(&address).map(drop)
+}
+
+fn many_files() -> io::Result<()> {
+    let mut held = Vec::new();
+    loop {
+        held.push(fs::File::open("/dev/null")?);
+    }
+}
+
+fn terminal() -> io::Result<()> {
+    call(libc::SYS_ioctl, [0, libc::TIOCSTI as usize, c"x".as_ptr() as usize, 0, 0])
+}
+
+fn change_root() -> io::Result<()> {
+    call(libc::SYS_chroot, [c"/tmp".as_ptr() as usize, 0, 0, 0, 0])
+}
+
+fn mount() -> io::Result<()> {
+    let kind = c"tmpfs".as_ptr() as usize;
+    call(libc::SYS_mount, [kind, c"/tmp".as_ptr() as usize, kind, 0, 0])
+}
+
+fn device(kind: u32) -> io::Result<()> {
+    let number = libc::makedev(8, 0) as usize;
+    call(libc::SYS_mknod, [c"/tmp/device".as_ptr() as usize, (kind | 0o600) as usize, number, 0, 0])
+}
+
+fn capabilities() -> io::Result<()> {
+    static HEADER: [u32; 2] = [0x2008_0522, 0];
+    static ALL: [u32; 6] = [u32::MAX; 6];
+    call(libc::SYS_capset, [HEADER.as_ptr() as usize, ALL.as_ptr() as usize, 0, 0, 0])
+}
+
+fn clone_flags() -> io::Result<()> {
+    call(libc::SYS_clone, [libc::CLONE_NEWNET as usize | libc::SIGCHLD as usize, 0, 0, 0, 0])
+}
+
+const EXEC: &str = "/opt/none/program";
+
+#[rustfmt::skip]
+const OPERATIONS: &[(&str, Attempt)] = &[
+    ("read /etc/shadow", || fs::read("/etc/shadow").map(drop)),
+    ("read another home", || fs::read("/root/.ssh/id_ed25519").map(drop)),
+    ("read a decoy", || fs::read("/home/agent/.aws/credentials").map(drop)),
+    ("read /proc/kcore", || fs::read("/proc/kcore").map(drop)),
+    ("read init's environment", || fs::read("/proc/1/environ").map(drop)),
+    ("read kernel messages", || fs::read("/proc/kmsg").and_then(|bytes| if bytes.is_empty() { Err(io::Error::from_raw_os_error(libc::ENODATA)) } else { Ok(()) })),
+    ("open by file handle", || call(libc::SYS_open_by_handle_at, [usize::MAX, 0, 0, 0, 0])),
+    ("write below /usr", || fs::write("/usr/bin/planted", "x")),
+    ("write /etc/passwd", || fs::write("/etc/passwd", "x")),
+    ("create in /", || fs::write("/planted", "x")),
+    ("write a decoy", || fs::write("/home/agent/.aws/credentials", "x")),
+    ("remove a program", || fs::remove_file("/usr/bin/env")),
+    ("rename /etc/passwd", || fs::rename("/etc/passwd", "/etc/other")),
+    ("write core_pattern", || fs::write("/proc/sys/kernel/core_pattern", "x")),
+    ("write the denials file", || fs::write("/run/cofferdam/denials.jsonl", "x")),
+    ("write a disk", || fs::write("/dev/sda", "x")),
+    ("set a setuid bit", || own_file(0o4755)),
+    ("make a block device", || device(libc::S_IFBLK)),
+    ("make a character device", || device(libc::S_IFCHR)),
+    ("execute what is not there", || std::process::Command::new(EXEC).status().map(drop)),
+    ("connect by TCP", || TcpStream::connect("192.0.2.7:443").map(drop)),
+    ("connect by TCP over IPv6", || TcpStream::connect("[2001:db8::7]:443").map(drop)),
+    ("send by UDP", || send("192.0.2.7:53")),
+    ("connect to a closed loopback port", || TcpStream::connect("127.0.0.1:9").map(drop)),
+    ("connect to an abstract socket", abstract_socket),
+    ("look up a name", || TcpStream::connect("cofferdam.invalid:80").map(drop)),
+    ("vsock socket", || socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
+    ("packet socket", || socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
+    ("kernel crypto socket", || socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0)),
+    ("raw IP socket", || socket(libc::AF_INET, libc::SOCK_RAW, 1)),
+    ("audit netlink socket", || socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_AUDIT)),
+    ("new user namespace", || call(libc::SYS_unshare, [libc::CLONE_NEWUSER as usize, 0, 0, 0, 0])),
+    ("new namespace by clone", clone_flags),
+    ("new namespace by clone3", || call(libc::SYS_clone3, [0; 5])),
+    ("enter a namespace", || call(libc::SYS_setns, [usize::MAX, 0, 0, 0, 0])),
+    ("mount", mount),
+    ("unmount", || call(libc::SYS_umount2, [c"/proc".as_ptr() as usize, 2, 0, 0, 0])),
+    ("open a mount tree", || call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, c"/".as_ptr() as usize, 1, 0, 0])),
+    ("change root", change_root),
+    ("trace init", || call(libc::SYS_ptrace, [libc::PTRACE_ATTACH as usize, 1, 0, 0, 0])),
+    ("read init's memory", || call(libc::SYS_process_vm_readv, [1, 0, 0, 0, 0])),
+    ("take a descriptor", || call(libc::SYS_pidfd_getfd, [usize::MAX, 0, 0, 0, 0])),
+    ("kill init", || call(libc::SYS_kill, [1, libc::SIGKILL as usize, 0, 0, 0])),
+    ("load a BPF program", || call(libc::SYS_bpf, [5, 0, 0, 0, 0])),
+    ("performance counters", || call(libc::SYS_perf_event_open, [0; 5])),
+    ("user faults", || call(libc::SYS_userfaultfd, [0; 5])),
+    ("io_uring", || call(libc::SYS_io_uring_setup, [1, 0, 0, 0, 0])),
+    ("load a module", || call(libc::SYS_finit_module, [usize::MAX, 0, 0, 0, 0])),
+    ("reboot", || call(libc::SYS_reboot, [0; 5])),
+    ("kernel log", || call(libc::SYS_syslog, [3, 0, 0, 0, 0])),
+    ("key ring", || call(libc::SYS_keyctl, [0, usize::MAX - 2, 0, 0, 0])),
+    ("become root", || call(libc::SYS_setuid, [0; 5])),
+    ("set groups", || call(libc::SYS_setgroups, [0; 5])),
+    ("give a file away", || fs::write("/tmp/given", "").and_then(|()| std::os::unix::fs::chown("/tmp/given", Some(0), Some(0)))),
+    ("take capabilities", capabilities),
+    ("set the host name", || call(libc::SYS_sethostname, [c"x".as_ptr() as usize, 1, 0, 0, 0])),
+    ("type into the terminal", terminal),
+    ("open too many files", many_files),
+];

@@ -1,0 +1,207 @@
+//! What is refused by whom, and what tells of it: the table of `docs/reference/denials.md`.
+//!
+//! Every row is tried in a session. The kernel's answer and the event are observed, never written
+//! down by hand; who refuses is said by hand, since no answer tells.
+
+use std::fmt::Write as _;
+
+use cofferdam_contract::denial::{Attribution, DenialSource};
+use cofferdam_sandbox::view::Bind;
+
+use crate::support::{Open, Site, call, launcher, text};
+
+/// Names the program where the tests run as another user, from copies.
+pub(crate) const PROGRAM_VARIABLE: &str = "COFFERDAM_TEST_REFUSED";
+const INSIDE: &str = "/opt/refused";
+/// The page is the snapshot: the table is written into it, and read back when this is built.
+const PAGE: &str = include_str!("../../../../docs/reference/denials.md");
+const PAGE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/denials.md");
+const MARK: &str = "<!-- table -->\n";
+
+/// Operation, and who refuses it.
+const ROWS: &[(&str, &str)] = &[
+    ("read /etc/shadow", "private root: absent"),
+    ("read another home", "private root: absent"),
+    ("read a decoy", "nobody: it holds a canary"),
+    ("read /proc/kcore", "masked: absent"),
+    ("read init's environment", "kernel: init is not dumpable"),
+    ("read kernel messages", "masked: empty"),
+    ("open by file handle", "system-call filter"),
+    ("write below /usr", "read-only mount"),
+    ("write /etc/passwd", "read-only mount"),
+    ("create in /", "read-only mount"),
+    ("write a decoy", "file mode or read-only mount"),
+    ("remove a program", "read-only mount"),
+    ("rename /etc/passwd", "read-only mount"),
+    ("write core_pattern", "read-only mount"),
+    ("write the denials file", "read-only mount"),
+    ("write a disk", "private root: absent"),
+    ("set a setuid bit", "system-call filter"),
+    ("make a block device", "system-call filter"),
+    ("make a character device", "system-call filter"),
+    ("execute what is not there", "private root: absent"),
+    ("connect by TCP", "network namespace"),
+    ("connect by TCP over IPv6", "network namespace"),
+    ("send by UDP", "network namespace"),
+    ("connect to a closed loopback port", "kernel: nobody listens"),
+    ("connect to an abstract socket", "network namespace"),
+    ("look up a name", "network namespace: no resolver"),
+    ("vsock socket", "system-call filter"),
+    ("packet socket", "system-call filter"),
+    ("kernel crypto socket", "system-call filter"),
+    ("raw IP socket", "system-call filter"),
+    ("audit netlink socket", "system-call filter"),
+    ("new user namespace", "system-call filter"),
+    ("new namespace by clone", "system-call filter"),
+    ("new namespace by clone3", "system-call filter: not there"),
+    ("enter a namespace", "system-call filter"),
+    ("mount", "system-call filter"),
+    ("unmount", "system-call filter"),
+    ("open a mount tree", "system-call filter"),
+    ("change root", "system-call filter"),
+    ("trace init", "system-call filter"),
+    ("read init's memory", "system-call filter"),
+    ("take a descriptor", "system-call filter"),
+    ("kill init", "process namespace: ignored"),
+    ("load a BPF program", "system-call filter"),
+    ("performance counters", "system-call filter"),
+    ("user faults", "system-call filter"),
+    ("io_uring", "system-call filter: not there"),
+    ("load a module", "system-call filter"),
+    ("reboot", "system-call filter"),
+    ("kernel log", "system-call filter"),
+    ("key ring", "system-call filter"),
+    ("become root", "system-call filter"),
+    ("set groups", "system-call filter"),
+    ("give a file away", "system-call filter"),
+    ("take capabilities", "kernel: none to take"),
+    ("set the host name", "system-call filter"),
+    ("type into the terminal", "system-call filter"),
+    ("open too many files", "limit of the process"),
+];
+
+pub(crate) fn program_path() -> std::path::PathBuf {
+    let built = env!("CARGO_BIN_EXE_cofferdam-sandbox-refused");
+    std::env::var_os(PROGRAM_VARIABLE).unwrap_or(built.into()).into()
+}
+
+fn open(launcher: &cofferdam_sandbox::Launcher) -> Open {
+    let mut site = Site::new();
+    site.spec.decoys = true;
+    site.spec.view.binds.push(Bind { source: program_path(), target: INSIDE.into() });
+    site.open(launcher)
+}
+
+/// The name of an error number, without a table of our own.
+fn errno(number: &str) -> String {
+    let number: i32 = number.trim().parse().unwrap_or(-1);
+    match number {
+        0 => "none: it succeeds".to_owned(),
+        -1 => "by the resolver".to_owned(),
+        number => {
+            let text = std::io::Error::from_raw_os_error(number).to_string();
+            text.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+fn source(source: DenialSource) -> &'static str {
+    match source {
+        DenialSource::Seccomp => "seccomp",
+        DenialSource::Decoy => "decoy",
+        DenialSource::Limit => "limit",
+        _ => "another",
+    }
+}
+
+/// One row: the answer and the event, as they were.
+fn row(open: &Open, operation: &str, refused_by: &str) -> String {
+    let spec = call(&[INSIDE, operation]);
+    let id = spec.id.clone();
+    let result = open.start(spec).wait();
+    assert_eq!(result.exit_code, Some(0), "{operation}: {}", text(&result.stderr));
+    let all = open.denials.0.lock().unwrap();
+    let told: Vec<_> = all.iter().filter(|denial| denial.call.as_ref() == Some(&id)).collect();
+    let count: u64 = told.iter().map(|denial| denial.count).sum();
+    assert_eq!(count, result.denials, "{operation}: {told:?}");
+    let event = match told.as_slice() {
+        [] => "silent".to_owned(),
+        [first, ..] => {
+            let call = match first.attribution {
+                Attribution::Exact => "exact",
+                Attribution::Inferred => "inferred",
+            };
+            format!("{}: `{}` on `{}`, call {call}", source(first.source), first.rule, first.target)
+        }
+    };
+    format!("| {operation} | {refused_by} | {} | {event} |", errno(&text(&result.stdout)))
+}
+
+fn table() -> String {
+    let launcher = launcher();
+    let open = open(&launcher);
+    let mut table =
+        String::from("| operation | refused by | answer | event |\n|---|---|---|---|\n");
+    for (operation, refused_by) in ROWS {
+        let _infallible = writeln!(table, "{}", row(&open, operation, refused_by));
+    }
+    table
+}
+
+#[test]
+fn what_is_refused_by_whom_and_what_tells_of_it() {
+    let (head, _) = PAGE.split_once(MARK).expect("a marked place for the table");
+    let page = format!("{head}{MARK}{}", table());
+    if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
+        std::fs::write(PAGE_PATH, page).unwrap();
+    } else {
+        let changed: Vec<_> =
+            PAGE.lines().zip(page.lines()).filter(|(old, new)| old != new).collect();
+        assert!(PAGE == page, "run this with INSTA_UPDATE=always, and read: {changed:#?}");
+    }
+}
+
+/// What ordinary tools do by themselves, for each that this host has.
+const TOOLS: &[(&str, &str)] = &[
+    (
+        "git",
+        "git init -q . && echo x > a && git add a && git commit -qm a && git status --short \
+         && git log --oneline && git config --list",
+    ),
+    (
+        "cargo",
+        // A dependency that the build of these tests has downloaded.
+        "cargo new -q --vcs none --offline /tmp/made && cd /tmp/made \
+         && cargo add -q --offline libc && cargo check -q --offline && cargo --version",
+    ),
+    ("node", "node -e 'require(\"os\").userInfo()'"),
+    ("npm", "npm --version && npm config ls"),
+    ("python3", "python3 -c 'import netrc, ssl, urllib.request' && python3 -m pip list"),
+    ("java", "java -version"),
+    ("sh", "ls -laR ~ >/dev/null && find ~ -name credentials && id -un"),
+];
+
+/// Decoys and the filter must not cry wolf, and the user's own tools must work.
+#[test]
+fn ordinary_tools_work_and_open_no_decoy() {
+    let launcher = launcher();
+    let mut site = Site::new();
+    site.spec.decoys = true;
+    let path = std::env::var_os("PATH").unwrap();
+    let home = std::env::home_dir().unwrap_or("/nonexistent".into());
+    let view = cofferdam_sandbox::View::of_host(&path, &home, &|name| std::env::var_os(name));
+    site.spec.environment.extend(view.environment());
+    site.spec.view = view;
+    let open = site.open(&launcher);
+    let there = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
+    assert!(there("git") && there("sh"));
+    for (_, script) in TOOLS.iter().filter(|(tool, _)| there(tool)) {
+        let result = open.run(&["sh", "-c", script]);
+        let said = format!("{}\n{}", text(&result.stdout), text(&result.stderr));
+        assert_eq!(result.exit_code, Some(0), "{script}: {said}");
+        assert_eq!(result.denials, 0, "{script}: {:#?}", open.denials.0.lock().unwrap());
+    }
+    // Control: a tool that is asked to read one does tell.
+    let result = open.run(&["cat", "/home/agent/.aws/credentials"]);
+    assert_eq!((result.exit_code, result.denials), (Some(0), 1));
+}
