@@ -260,6 +260,8 @@ impl Policy {
     pub fn decide(&self, scope: &str, inputs: &[String]) -> Ruling {
         match (scope, inputs) {
             ("call:exec", [executable, ..]) => self.decide_exec(executable),
+            // It runs no program of the session's; what it writes is judged by the gate.
+            ("call:codemod", []) => Ruling::allow("tool_allowed", "tools"),
             ("effect:merge", [branch, ..]) => self.decide_merge(branch),
             _ => Ruling::deny("scope_unknown", "policy"),
         }

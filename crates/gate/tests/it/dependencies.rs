@@ -144,11 +144,9 @@ fn npm_manifest_and_lock() {
 }
 
 #[test]
-fn python_manifests_and_locks() {
+fn python_requirements() {
     let requirements =
         |text: &str| altered("requirements.txt", "old==1\n", &format!("old==1\n{text}\n"));
-    let project = |text: &str| altered("pyproject.toml", "", text);
-    let uv = |text: &str| altered("uv.lock", "", &format!("[[package]]\nname = \"new\"\n{text}"));
     let shown = table(vec![
         ("added", requirements("New_Thing[extra]>=1; python_version > '3' # why")),
         ("the same name", requirements("OLD<2")),
@@ -181,6 +179,15 @@ fn python_manifests_and_locks() {
         ("an unknown option", requirements("--frobnicate yes")),
         ("not utf-8", Change::new().gets("requirements.txt", b"\xff\xfe")),
         ("another text", Change::new().gets("notes.txt", "-i https://evil.example")),
+    ]);
+    insta::assert_snapshot!(shown);
+}
+
+#[test]
+fn python_projects_and_locks() {
+    let project = |text: &str| altered("pyproject.toml", "", text);
+    let uv = |text: &str| altered("uv.lock", "", &format!("[[package]]\nname = \"new\"\n{text}"));
+    let shown = table(vec![
         (
             "project",
             project(

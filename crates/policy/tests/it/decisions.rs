@@ -123,6 +123,8 @@ fn an_unknown_scope_is_denied() {
     let cargo = ["cargo".to_owned()];
     assert!(policy.decide("call:exec", &cargo).is_allowed());
     assert!(!policy.decide("call:exec", &[]).is_allowed());
+    assert!(policy.decide("call:codemod", &[]).is_allowed());
+    assert!(!policy.decide("call:codemod", &cargo).is_allowed());
     assert!(!policy.decide("call:write", &cargo).is_allowed());
     assert!(!policy.decide("", &cargo).is_allowed());
 }
