@@ -69,12 +69,6 @@ impl SandboxError {
     pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { action, source }
     }
-
-    /// Like [`SandboxError::system`], for a wall of the floor.
-    pub(crate) fn wall(wall: WallName, action: &str) -> impl FnOnce(io::Error) -> Self {
-        let action = action.to_owned();
-        move |source| Self::WallMissing { wall, detail: format!("{action}: {source}") }
-    }
 }
 
 impl From<Refusal> for SandboxError {

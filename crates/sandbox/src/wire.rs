@@ -4,7 +4,7 @@
 //! in environments are bytes; [`Bytes`] carries them. Must never know how messages travel.
 
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::{Wall, WallName};
@@ -53,10 +53,6 @@ impl Bytes {
 
     pub(crate) fn as_path(&self) -> &Path {
         Path::new(self.as_os())
-    }
-
-    pub(crate) fn into_os(self) -> OsString {
-        OsString::from_vec(self.0)
     }
 
     pub(crate) fn to_path(&self) -> PathBuf {

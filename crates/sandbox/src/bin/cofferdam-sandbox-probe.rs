@@ -5,10 +5,24 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cofferdam_sandbox::Resident;
+use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_contract::denial::Denial;
+use cofferdam_contract::ids::{CallId, SessionId};
+use cofferdam_contract::limits::Limits;
+use cofferdam_contract::mount::WorkspaceMount;
+use cofferdam_contract::ports::{Clock, Entropy};
+use cofferdam_contract::time::UtcTime;
+use cofferdam_sandbox::view::Bind;
+use cofferdam_sandbox::{
+    CallIo, CallSpec, DenialSink, Launcher, LauncherOptions, Program, Resident, SandboxSpec,
+    Session, View,
+};
 
 const RESIDENTS: &[Resident] = &[
     Resident { name: "upper", run: upper },
@@ -22,6 +36,9 @@ fn main() -> ExitCode {
     if args.first() == Some(&"__launcher") {
         cofferdam_sandbox::launcher_main(RESIDENTS);
     }
+    if let ["supervise", dir, sessions] = args[..] {
+        return supervise(dir.as_ref(), sessions.parse().unwrap_or(1));
+    }
     match attack(&args) {
         Ok(got) => {
             println!("{got}");
@@ -32,6 +49,122 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> UtcTime {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UtcTime::from_unix_ms(u64::try_from(since.as_millis()).unwrap_or_default())
+    }
+}
+
+/// Different at every use; nothing here needs more.
+struct Counter(AtomicU64);
+
+impl Entropy for Counter {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state =
+            (u64::from(std::process::id()) << 32) ^ self.0.fetch_add(1, Ordering::Relaxed);
+        for byte in bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            *byte = state.to_be_bytes()[0];
+        }
+    }
+}
+
+struct Nowhere;
+
+impl DenialSink for Nowhere {
+    fn denied(&self, _denial: Denial) {}
+
+    fn lost(&self, _count: u64, _source: &str) {}
+}
+
+/// Holds sessions beneath `dir`, in each of which a daemon runs, and does what it reads:
+/// `open [N]`, `end`.
+fn supervise(dir: &Path, sessions: usize) -> ExitCode {
+    let done = supervise_on(dir, sessions);
+    if let Err(error) = &done {
+        println!("{error:?}");
+    }
+    ExitCode::from(u8::from(done.is_err()))
+}
+
+fn supervise_on(dir: &Path, sessions: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let clock = Arc::new(SystemClock);
+    let entropy = Arc::new(Counter(AtomicU64::new(1)));
+    let executable = std::env::current_exe()?;
+    let options = LauncherOptions { executable, clock, entropy };
+    let (clock, entropy) = (Arc::clone(&options.clock), Arc::clone(&options.entropy));
+    let launcher = Launcher::start(options)?;
+    let open = || -> Result<Session, Box<dyn std::error::Error>> {
+        let id = SessionId::generate(&*clock, &*entropy);
+        let session = launcher.open(specification(dir, id)?, Arc::new(Nowhere))?;
+        let call = CallId::generate(&*clock, &*entropy);
+        let program = Program::Execute {
+            executable: "/opt/probe".into(),
+            args: vec!["daemon".into(), "/workspace/beats".into()],
+        };
+        let spec = CallSpec {
+            id: call,
+            program,
+            environment: Vec::new(),
+            cwd: "/workspace".into(),
+            timeout_ms: 60_000,
+            output_bytes_max: 1 << 20,
+            background: true,
+            is_agent: false,
+            terminal: false,
+        };
+        let result = session.call(spec, CallIo::Captured { stdin: Vec::new() })?.wait();
+        if result.exit_code == Some(0) { Ok(session) } else { Err(format!("{result:?}").into()) }
+    };
+    let mut held = Vec::new();
+    for _ in 0..sessions {
+        held.push(open()?);
+    }
+    println!("ready");
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let (word, count) = line.split_once(' ').unwrap_or((&line, "1"));
+        if word == "open" {
+            for _ in 0..count.parse::<usize>()? {
+                held.push(open()?);
+            }
+            println!("opened");
+        } else {
+            held.clear();
+            println!("ended");
+        }
+    }
+    Ok(())
+}
+
+fn specification(dir: &Path, session: SessionId) -> std::io::Result<SandboxSpec> {
+    let scratch = dir.join("sessions").join(session.as_str());
+    let (base, upper, work) = (dir.join("base"), scratch.join("upper"), scratch.join("work"));
+    for path in [&base, &upper, &work] {
+        std::fs::create_dir_all(path)?;
+    }
+    let mut view = View::of_host("/usr/bin:/bin".as_ref(), Path::new("/nonexistent"), &|_| None);
+    view.binds.push(Bind { source: std::env::current_exe()?, target: "/opt/probe".into() });
+    let workspace =
+        WorkspaceMount::Overlay { lowers: vec![base], upper, work, carries: Vec::new() };
+    Ok(SandboxSpec {
+        session,
+        run: None,
+        view,
+        workspace,
+        workspace_kind: WorkspaceKind::Overlay,
+        workspace_path: "/workspace".into(),
+        environment: Vec::new(),
+        limits: Limits { pids: 50, memory_bytes: 1 << 30, ..Limits::default() },
+        decoys: true,
+        debug: false,
+        scratch,
+    })
 }
 
 /// Copies input to output in capitals.
@@ -73,6 +206,7 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
         }
         ["daemon", marker] => daemon(marker).map(|()| "started".to_owned()),
         ["beat", marker] => beat(marker),
+        ["processes", first] => Ok(processes(first)?.to_string()),
         ["bomb"] => bomb(),
         ["memory", mib] => memory(mib.parse().unwrap_or(1)),
         ["files", directory, count] => {
@@ -109,6 +243,17 @@ fn daemon(marker: &str) -> std::io::Result<()> {
         std::thread::sleep(Duration::from_millis(1));
     }
     if ended.success() { Ok(()) } else { Err(std::io::Error::other("not started")) }
+}
+
+/// How many processes have `first` as their first argument; all, if it is empty.
+fn processes(first: &str) -> std::io::Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc")? {
+        let line = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        let argument = line.split(|byte| *byte == 0).nth(1);
+        count += usize::from(argument.is_some_and(|it| first.is_empty() || it == first.as_bytes()));
+    }
+    Ok(count)
 }
 
 fn beat(marker: &str) -> std::io::Result<String> {

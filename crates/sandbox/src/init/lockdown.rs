@@ -11,13 +11,19 @@ use rustix::process::{Resource, Rlimit};
 
 use super::root::Root;
 use super::{Built, Grouped, failed, wall};
+use crate::sys::process;
 use crate::sys::socket::Channel;
-use crate::sys::{landlock, process};
 use crate::wire::{FromInit, Plan};
 use crate::{filter, landlocked};
 
 /// Puts all walls up and tells the supervisor. Returns the Landlock layer for calls.
-pub(super) fn all(plan: &Plan, grouped: Grouped, root: Root, socket: &Channel) -> Built<OwnedFd> {
+pub(super) fn all(
+    plan: &Plan,
+    program: &[libc::sock_filter],
+    grouped: Grouped,
+    root: Root,
+    socket: &Channel,
+) -> Built<OwnedFd> {
     let mut walls = namespaces(root.cgroup_namespace);
     walls.extend(limits(plan, grouped)?);
     walls.push(keyring());
@@ -41,7 +47,7 @@ pub(super) fn all(plan: &Plan, grouped: Grouped, root: Root, socket: &Channel) -
     // Before the filter: afterwards no other process may look into this one.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| failed(None, "closing process 1 to others")(error.into()))?;
-    install_filter(plan, walls, &root, socket)?;
+    install_filter(plan, program, walls, &root, socket)?;
     Ok(call_layer)
 }
 
@@ -172,7 +178,13 @@ fn drop_capabilities() -> io::Result<()> {
 /// Sending a descriptor is a call that the filter asks the supervisor about, and the supervisor
 /// cannot answer before it has the listener. So a child without the filter, which shares our
 /// descriptors, sends it.
-fn install_filter(plan: &Plan, walls: Vec<Wall>, root: &Root, socket: &Channel) -> Built<()> {
+fn install_filter(
+    plan: &Plan,
+    program: &[libc::sock_filter],
+    walls: Vec<Wall>,
+    root: &Root,
+    socket: &Channel,
+) -> Built<()> {
     let missing = || failed(Some(WallName::Seccomp), "installing the system-call filter");
     let (number, tell) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| failed(None, "making a pipe")(error.into()))?;
@@ -183,8 +195,7 @@ fn install_filter(plan: &Plan, walls: Vec<Wall>, root: &Root, socket: &Channel) 
             .and_then(|listener| send_ready(listener, walls, root, socket));
         process::exit(i32::from(sent.is_err()));
     }
-    let program = filter::program(plan.debug).map_err(io::Error::other);
-    let installed = match program.and_then(|program| filter::install(&program)) {
+    let installed = match filter::install(program) {
         Ok(listener) => Ok(Some(listener)),
         // Somebody outside listens already; only one may.
         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
@@ -243,9 +254,4 @@ fn send_ready(
     descriptors.push(root.denials.as_fd());
     descriptors.extend(root.decoys.iter().map(AsFd::as_fd));
     socket.send(&FromInit::Ready { walls, listener: listener.is_some() }, &descriptors)
-}
-
-/// The ABI that is in use.
-pub(crate) fn landlock_abi() -> u32 {
-    landlock::abi()
 }

@@ -30,7 +30,7 @@ use crate::sys::socket::Channel;
 use crate::wire::{FromInit, Plan, Refusal};
 
 /// What a cloned session starts with.
-pub(crate) struct Beginning {
+pub(crate) struct Beginning<'a> {
     /// To the supervisor.
     pub(crate) socket: OwnedFd,
     /// To the launcher, until init is tied to its life.
@@ -41,6 +41,10 @@ pub(crate) struct Beginning {
     pub(crate) becomes: Option<(u32, u32)>,
     /// What can be run without being executed.
     pub(crate) residents: &'static [Resident],
+    /// The system-call filter.
+    pub(crate) program: &'a [libc::sock_filter],
+    /// What is limited from outside.
+    pub(crate) grouped: Grouped,
 }
 
 /// Which limits are kept by control groups.
@@ -64,11 +68,11 @@ fn wall(name: WallName, status: WallStatus, detail: &str) -> Wall {
 }
 
 /// Everything that process 1 does. It ends when the supervisor's end of the socket closes.
-pub(crate) fn main(plan: &Plan, start: Beginning, grouped: Grouped) -> ! {
-    let Beginning { socket, launcher, sources, becomes, residents } = start;
+pub(crate) fn main(plan: &Plan, start: Beginning<'_>) -> ! {
+    let Beginning { socket, launcher, sources, becomes, residents, program, grouped } = start;
     let socket = Channel::from(socket);
     let built = begin(plan, &launcher, sources, becomes)
-        .and_then(|built| lockdown::all(plan, grouped, built, &socket));
+        .and_then(|built| lockdown::all(plan, program, grouped, built, &socket));
     drop(launcher);
     match built {
         Ok(call_layer) => {
@@ -92,7 +96,7 @@ fn begin(
         process::exit(70);
     }
     // Optional: a kernel may be built without it.
-    let cgroup = rustix::thread::unshare(rustix::thread::UnshareFlags::NEWCGROUP);
+    let cgroup = process::new_cgroup_namespace();
     if let Some((uid, gid)) = becomes {
         process::become_user(uid, gid)
             .map_err(failed(Some(WallName::UserNamespace), "becoming the session's user"))?;

@@ -56,7 +56,7 @@ pub(super) fn build(plan: &Plan, sources: Sources) -> Built<Root> {
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(plan).map_err(failed(wall, "mounting the scratch file systems"))?;
-    build_view(plan, sources.view).map_err(failed(wall, "building the toolchain view"))?;
+    build_view(plan, sources.view)?;
     build_workspace(plan, sources.workspace, sources.carries)
         .map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(plan).map_err(failed(wall, "laying out decoys"))?;
@@ -74,9 +74,7 @@ fn place(path: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         return directory(path);
     }
-    if let Some(parent) = path.parent() {
-        directory(parent)?;
-    }
+    parent_of(path)?;
     if fs::symlink_metadata(path).is_err() {
         fs::OpenOptions::new().write(true).create_new(true).mode(0o444).open(path)?;
     }
@@ -88,25 +86,28 @@ fn attach(bound: &Bound) -> io::Result<()> {
     mount::attach(&bound.mount, &bound.target)
 }
 
-fn build_view(plan: &Plan, view: Vec<Bound>) -> io::Result<()> {
+fn build_view(plan: &Plan, view: Vec<Bound>) -> Built<()> {
+    let at = |path: &Path| {
+        let action = format!("building {} of the toolchain view", path.display());
+        move |error| failed(Some(WallName::PrivateRoot), &action)(error)
+    };
     for bound in view {
-        attach(&bound)?;
+        attach(&bound).map_err(at(&bound.target))?;
     }
     for (path, content) in &plan.files {
         let path = path.as_path();
-        if let Some(parent) = path.parent() {
-            directory(parent)?;
-        }
-        fs::write(path, &content.0)?;
+        parent_of(path).and_then(|()| fs::write(path, &content.0)).map_err(at(path))?;
     }
     for (path, target) in &plan.links {
         let path = path.as_path();
-        if let Some(parent) = path.parent() {
-            directory(parent)?;
-        }
-        symlink(target.as_path(), path)?;
+        let made = parent_of(path).and_then(|()| symlink(target.as_path(), path));
+        made.map_err(at(path))?;
     }
     Ok(())
+}
+
+fn parent_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), directory)
 }
 
 fn build_devices(devices: Vec<Bound>) -> io::Result<()> {

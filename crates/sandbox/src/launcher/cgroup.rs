@@ -104,7 +104,8 @@ pub(crate) fn sweep() {
             let Some(pid) = rest.split('-').nth(1).and_then(|pid| pid.parse::<u32>().ok()) else {
                 continue;
             };
-            if !Path::new(&format!("/proc/{pid}")).exists() {
+            // A process that has ended has no executable, also while nobody has reaped it.
+            if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
                 remove(&entry.path());
             }
         }

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cgroup::Groups;
 use super::identity::Identity;
-use crate::init::{self, Beginning, Sources};
+use crate::init::{self, Beginning, Grouped, Sources};
 use crate::spec::Resident;
 use crate::sys::process::{self, Child, NAMESPACES};
 use crate::sys::socket::Channel;
@@ -19,6 +19,15 @@ use crate::wire::{Plan, Refusal};
 
 /// How long init may take from its clone to being tied to the launcher's life.
 const ARMED_WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// What a session is made from.
+pub(crate) struct Make<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) program: &'a [libc::sock_filter],
+    pub(crate) residents: &'static [Resident],
+    /// Which session of this launcher it is.
+    pub(crate) number: u64,
+}
 
 /// A session that goes on by itself.
 pub(crate) struct Cloned {
@@ -33,12 +42,11 @@ fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Re
 
 /// Clones a session. Returns in the launcher only.
 pub(crate) fn session(
-    plan: &Plan,
+    make: &Make<'_>,
     socket: OwnedFd,
     identity: &Identity,
-    residents: &'static [Resident],
-    number: u64,
 ) -> Result<Cloned, Refusal> {
+    let Make { plan, program, residents, number } = *make;
     let sources = match identity {
         // As root what is bound may be readable by root alone, so it is opened here.
         Identity::Own { mapping, .. } => Some(Sources::open(plan, Some(mapping))?),
@@ -60,8 +68,12 @@ pub(crate) fn session(
             let becomes = (!identity.is_single()).then(|| identity.inside());
             let memory_grouped = groups.limits_memory();
             let pids_grouped = groups.limits_pids();
-            let start = Beginning { socket, launcher: theirs, sources, becomes, residents };
-            init::main(plan, start, init::Grouped { memory_grouped, pids_grouped })
+            let grouped = Grouped { memory_grouped, pids_grouped };
+            let launcher = theirs;
+            init::main(
+                plan,
+                Beginning { socket, launcher, sources, becomes, residents, program, grouped },
+            )
         }
         Err(refusal) => {
             groups.remove();

@@ -14,16 +14,19 @@ mod cgroup;
 mod clone;
 mod identity;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
+use cofferdam_contract::capability::WallName;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use self::clone::Cloned;
+use self::clone::{Cloned, Make};
 use self::identity::Identity;
+use crate::filter;
 use crate::spec::Resident;
 use crate::sys::process;
 use crate::sys::socket::{Channel, Packet};
@@ -50,6 +53,8 @@ struct Launching {
     residents: &'static [Resident],
     /// Control groups of each session, by its process 1.
     sessions: HashMap<i32, Vec<PathBuf>>,
+    /// The system-call filters, without and with tracing allowed, once they were needed.
+    programs: [OnceCell<Vec<libc::sock_filter>>; 2],
     /// How many sessions were opened, for names of control groups.
     opened: u64,
 }
@@ -64,7 +69,8 @@ impl Launching {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let identity = Identity::find()?;
         let children = process::watch_children()?;
-        Ok(Self { control, children, identity, residents, sessions: HashMap::new(), opened: 0 })
+        let (sessions, programs) = Default::default();
+        Ok(Self { control, children, identity, residents, sessions, programs, opened: 0 })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -105,9 +111,11 @@ impl Launching {
     fn open(&mut self, plan: &Plan, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
         self.opened += 1;
         let cloned = match descriptors.pop() {
-            Some(socket) => {
-                clone::session(plan, socket, &self.identity, self.residents, self.opened)
-            }
+            Some(socket) => self.program(plan.debug).and_then(|program| {
+                let number = self.opened;
+                let make = Make { plan, program, number, residents: self.residents };
+                clone::session(&make, socket, &self.identity)
+            }),
             None => {
                 Err(Refusal { wall: None, detail: "no socket came with the session".to_owned() })
             }
@@ -121,6 +129,18 @@ impl Launching {
             }
             Err(refusal) => self.control.send(&FromLauncher::Refused(refusal), &[]),
         }
+    }
+
+    fn program(&self, debug: bool) -> Result<&[libc::sock_filter], Refusal> {
+        let kept = &self.programs[usize::from(debug)];
+        if let Some(program) = kept.get() {
+            return Ok(program);
+        }
+        let program = filter::program(debug).map_err(|error| Refusal {
+            wall: Some(WallName::Seccomp),
+            detail: error.to_string(),
+        })?;
+        Ok(kept.get_or_init(|| program))
     }
 
     /// Takes note of ended sessions.

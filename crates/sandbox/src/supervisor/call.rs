@@ -2,8 +2,8 @@
 //!
 //! Must never know how a program is started.
 
-use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -23,12 +23,14 @@ use crate::wire::Exit;
 /// Most that is taken from a pipe after the end of its call: what a pipe can hold (pipe(7)).
 const LEFT_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Progress {
     /// Set once, by whoever ends the call before its own end.
     decided: Option<CallEnd>,
     not_started: Option<NotStarted>,
     deadline: Option<Deadline>,
+    /// Nobody waits for it.
+    abandoned: bool,
     end: Option<End>,
 }
 
@@ -36,7 +38,8 @@ struct Progress {
 struct End {
     /// None: the session was lost.
     exit: Option<Exit>,
-    denials: u64,
+    /// Counted already, because nobody will ask or the session is gone.
+    denials: Option<u64>,
     at: Instant,
 }
 
@@ -75,7 +78,11 @@ impl CallShared {
         first
     }
 
-    pub(super) fn finish(&self, exit: Option<Exit>, denials: u64, at: Instant) {
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.progress).abandoned
+    }
+
+    pub(super) fn finish(&self, exit: Option<Exit>, denials: Option<u64>, at: Instant) {
         lock(&self.progress).end.get_or_insert(End { exit, denials, at });
         let _full = rustix::io::write(&self.over, &1_u64.to_ne_bytes());
     }
@@ -142,37 +149,26 @@ impl Call {
         self.pump(outputs.as_mut());
         let [stdout, stderr] = outputs.unwrap_or_else(|| [Output::none(), Output::none()]);
         let truncated = stdout.truncated || stderr.truncated;
-        let progress = lock(&self.shared.progress);
-        let lost = End { exit: None, denials: 0, at: Instant::now() };
-        let End { exit, mut denials, at } = progress.end.unwrap_or(lost);
+        let Progress { decided, not_started, end, .. } = *lock(&self.shared.progress);
+        let End { exit, denials, at } =
+            end.unwrap_or(End { exit: None, denials: None, at: Instant::now() });
         let (own_end, exit_code, signal) = match exit {
             None => (CallEnd::SessionLost, None, None),
+            Some(_) if not_started.is_some() => (CallEnd::NotStarted, None, None),
             Some(Exit::Code(code)) => (CallEnd::Exited, Some(code), None),
             Some(Exit::Signal(signal)) => (CallEnd::Signaled, None, Some(signal)),
         };
-        let not_started = progress.not_started;
-        drop(progress);
-        let decided = lock(&self.shared.progress).decided;
-        let end = match (not_started, decided) {
-            (Some(_), None) => CallEnd::NotStarted,
-            (_, Some(decided)) => decided,
-            (None, None) => own_end,
-        };
-        let started = end != CallEnd::NotStarted;
-        if truncated {
-            denials += 1;
-        }
         let duration = at.saturating_duration_since(self.shared.started);
         CallResult {
-            end,
-            exit_code: exit_code.filter(|_| started),
+            end: decided.unwrap_or(own_end),
+            exit_code,
             signal,
             not_started,
             stdout: stdout.kept,
             stderr: stderr.kept,
             truncated,
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            denials,
+            denials: denials.unwrap_or_else(|| self.session.settle(&self.shared, truncated)),
         }
     }
 
@@ -188,12 +184,7 @@ impl Call {
             let over = failed || !polled[0].revents().is_empty();
             drop(polled);
             for output in &mut *outputs {
-                let cut = output.truncated;
                 output.drain(self.output_bytes_max, if over { LEFT_BYTES_MAX } else { 0 });
-                if output.truncated && !cut {
-                    let hint = "print less, or write to a file in the workspace";
-                    self.session.deny(&self.shared, "limit.output", "output_limit", hint);
-                }
             }
             if over {
                 return;
@@ -205,6 +196,7 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         if !self.waited {
+            lock(&self.shared.progress).abandoned = true;
             self.session.stop_call(&self.shared);
         }
     }

@@ -159,7 +159,7 @@ impl Core {
                 .map(|(path, content)| (path.as_path().into(), wire::Bytes(content.clone())))
                 .collect(),
             links: view.links.iter().map(pairs).collect(),
-            decoys: if spec.decoys { self.decoys(spec)? } else { Vec::new() },
+            decoys: if spec.decoys { decoys(&*self.entropy) } else { Vec::new() },
             workspace: spec.workspace.clone(),
             workspace_path: spec.workspace_path.as_path().into(),
             environment,
@@ -167,19 +167,11 @@ impl Core {
             debug: spec.debug,
         })
     }
+}
 
-    /// Where decoys lie inside, and what they hold. Init lays them out on a file system of the
-    /// session's own; nothing of them stays on the host.
-    fn decoys(&self, spec: &SandboxSpec) -> Result<wire::Environment, SandboxError> {
-        let dir = spec.scratch.join("decoys");
-        let decoys = Decoys::create(&dir, HOME.as_ref(), &*self.entropy)?;
-        let read = |(inside, file): &(PathBuf, PathBuf)| {
-            Ok((inside.as_path().into(), wire::Bytes(std::fs::read(file)?)))
-        };
-        let plan: std::io::Result<wire::Environment> = decoys.files.iter().map(read).collect();
-        let removed = std::fs::remove_dir_all(&dir);
-        let plan = plan.map_err(SandboxError::system("reading decoys"))?;
-        removed.map_err(SandboxError::system("removing decoys"))?;
-        Ok(plan)
-    }
+/// Where decoys lie inside, and what they hold. Init lays them out on a file system of the
+/// session's own; nothing of them is ever on the host.
+fn decoys(entropy: &dyn Entropy) -> wire::Environment {
+    let decoys = crate::decoy::contents(HOME.as_ref(), entropy).into_iter();
+    decoys.map(|(inside, content)| (inside.as_path().into(), wire::Bytes(content))).collect()
 }

@@ -195,8 +195,18 @@ impl Shared {
             self.core.reactor.unset(deadline);
         }
         let ended_at = Instant::now();
-        let denials = lock(&self.watch).as_ref().map_or(0, |watch| watch.call_ended(call.id()));
+        let unasked = exit.is_none() || call.is_abandoned();
+        let denials = unasked.then(|| self.settle(call, false));
         call.finish(exit, denials, ended_at);
+    }
+
+    /// Has what is known of a call's denials handed over, and counts them.
+    pub(super) fn settle(&self, call: &CallShared, truncated: bool) -> u64 {
+        if truncated {
+            let hint = "print less, or write to a file in the workspace";
+            self.deny(call, "limit.output", "output_limit", hint);
+        }
+        lock(&self.watch).as_ref().map_or(0, |watch| watch.call_ended(call.id()))
     }
 
     /// The session is gone: nothing more can be called, and what was called is over.
@@ -244,7 +254,7 @@ impl Shared {
     }
 
     /// Records that a limit took effect.
-    pub(super) fn deny(
+    fn deny(
         &self,
         call: &CallShared,
         rule: &'static str,

@@ -139,6 +139,12 @@ pub(crate) fn new_keyring() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, unnamed) }).map(drop)
 }
 
+/// Enters a control-group namespace whose root is where this process is.
+pub(crate) fn new_cgroup_namespace() -> io::Result<()> {
+    // SAFETY: takes a flag only, and shares no memory anew.
+    check(unsafe { libc::unshare(libc::CLONE_NEWCGROUP) }.into()).map(drop)
+}
+
 /// Brings the loopback interface of this network namespace up.
 pub(crate) fn loopback_up() -> io::Result<()> {
     let socket = rustix::net::socket(

@@ -20,9 +20,19 @@ use cofferdam_sandbox::{
     SandboxSpec, Session, View,
 };
 
-pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_cofferdam-sandbox-probe");
+/// Names another copy of the probe, for a user who cannot reach the one that was built.
+pub(crate) const PROBE_VARIABLE: &str = "COFFERDAM_TEST_PROBE";
 /// Where the probe is inside.
 pub(crate) const PROBE_INSIDE: &str = "/opt/probe";
+
+pub(crate) fn probe_path() -> String {
+    std::env::var(PROBE_VARIABLE)
+        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_cofferdam-sandbox-probe").to_owned())
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 pub(crate) struct SystemClock;
 
@@ -60,7 +70,7 @@ impl DenialSink for Denials {
 }
 
 pub(crate) fn launcher() -> Launcher {
-    let executable = PROBE.into();
+    let executable = probe_path().into();
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(Counter));
     Launcher::start(LauncherOptions { executable, clock, entropy }).unwrap()
 }
@@ -117,7 +127,7 @@ impl Site {
 
 fn view() -> View {
     let mut view = View::of_host("/usr/bin:/bin".as_ref(), Path::new("/nonexistent"), &|_| None);
-    view.binds.push(Bind { source: PROBE.into(), target: PROBE_INSIDE.into() });
+    view.binds.push(Bind { source: probe_path().into(), target: PROBE_INSIDE.into() });
     view
 }
 
@@ -180,6 +190,15 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// The probe as a process of the host: what an attack does where there is no wall.
 pub(crate) fn probe_outside(args: &[&str]) -> (bool, String) {
-    let output = std::process::Command::new(PROBE).args(args).output().unwrap();
+    let output = std::process::Command::new(probe_path()).args(args).output().unwrap();
     (output.status.success(), text(&output.stdout))
+}
+
+/// Waits until `ready` holds; the bound is for a broken test, not for a slow machine.
+pub(crate) fn wait_until(what: &str, ready: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !ready() {
+        assert!(std::time::Instant::now() < until, "waited in vain: {what}");
+        std::thread::yield_now();
+    }
 }

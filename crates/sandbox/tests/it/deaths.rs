@@ -1,0 +1,289 @@
+//! Whoever dies, and in whatever state: no process, no mount, no directory stays.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{is_root, launcher, probe_path, wait_until};
+
+/// A supervisor in a process of its own, with open sessions in each of which a daemon runs.
+struct Supervised {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    dir: tempfile::TempDir,
+}
+
+/// A process, told from a later one of the same number.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) pid: i32,
+    parent: i32,
+    state: String,
+    started: String,
+    pub(crate) name: String,
+}
+
+pub(crate) fn see(pid: i32) -> Option<Seen> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (head, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let (state, started) = (fields[0].to_owned(), fields[19].to_owned());
+    let name = head.split_once('(')?.1.to_owned();
+    Some(Seen { pid, parent: fields[1].parse().ok()?, state, started, name })
+}
+
+pub(crate) fn beneath(pid: i32) -> Vec<Seen> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let all: Vec<Seen> =
+        entries.filter_map(|it| see(it.file_name().to_str()?.parse().ok()?)).collect();
+    let (mut found, mut open) = (Vec::new(), vec![pid]);
+    while let Some(next) = open.pop() {
+        for child in all.iter().filter(|it| it.parent == next) {
+            open.push(child.pid);
+            found.push(child.clone());
+        }
+    }
+    found
+}
+
+fn is_gone(seen: &Seen) -> bool {
+    see(seen.pid)
+        .is_none_or(|now| now.started != seen.started || now.state == "Z" || now.state == "X")
+}
+
+fn wait_for_end_of(processes: &[Seen]) {
+    wait_until("all of them end", || processes.iter().all(is_gone));
+}
+
+impl Supervised {
+    fn start(sessions: usize) -> Self {
+        let dir = tempfile::Builder::new().prefix("cofferdam-host-").tempdir().unwrap();
+        let mut child = Command::new(probe_path())
+            .arg("supervise")
+            .arg(dir.path())
+            .arg(sessions.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdin = child.stdin.take().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut this = Self { child, stdin, stdout, dir };
+        this.expect("ready");
+        this
+    }
+
+    fn expect(&mut self, word: &str) {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), word);
+    }
+
+    fn tell(&mut self, word: &str) {
+        writeln!(self.stdin, "{word}").unwrap();
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    fn launcher(&self) -> i32 {
+        let children = beneath(self.pid());
+        children.iter().find(|it| it.parent == self.pid()).unwrap().pid
+    }
+
+    fn init(&self) -> i32 {
+        let launcher = self.launcher();
+        beneath(launcher).iter().find(|it| it.parent == launcher).unwrap().pid
+    }
+
+    fn sessions(&self) -> PathBuf {
+        self.dir.path().join("sessions")
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+fn stop(pid: i32) {
+    signal(pid, Signal::STOP);
+    wait_until("it has stopped", || see(pid).unwrap().state == "T");
+}
+
+fn host_mounts() -> usize {
+    fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Victim {
+    Supervisor,
+    Launcher,
+    Init,
+}
+
+fn kill_and_look(victim: Victim, stopped: &[Victim]) {
+    let mounts = host_mounts();
+    let supervised = Supervised::start(1);
+    let pid_of = |victim| match victim {
+        Victim::Supervisor => supervised.pid(),
+        Victim::Launcher => supervised.launcher(),
+        Victim::Init => supervised.init(),
+    };
+    let (launcher, pid) = (supervised.launcher(), pid_of(victim));
+    let mut tree = beneath(supervised.pid());
+    // Control: launcher, init, a keeper, the daemon.
+    assert!(tree.len() >= 4, "{tree:?}");
+    assert!(tree.iter().all(|seen| !is_gone(seen)));
+    for victim in stopped {
+        stop(pid_of(*victim));
+    }
+    signal(pid, Signal::KILL);
+    if victim == Victim::Init {
+        tree.retain(|seen| seen.pid != launcher);
+        assert!(see(launcher).is_some());
+    }
+    wait_for_end_of(&tree);
+    assert_eq!(host_mounts(), mounts);
+}
+
+#[test]
+fn the_supervisors_death_ends_everything() {
+    kill_and_look(Victim::Supervisor, &[]);
+    kill_and_look(Victim::Supervisor, &[Victim::Supervisor]);
+    kill_and_look(Victim::Supervisor, &[Victim::Launcher]);
+    kill_and_look(Victim::Supervisor, &[Victim::Init]);
+    kill_and_look(Victim::Supervisor, &[Victim::Launcher, Victim::Init, Victim::Supervisor]);
+}
+
+#[test]
+fn the_launchers_death_ends_every_session() {
+    kill_and_look(Victim::Launcher, &[]);
+    kill_and_look(Victim::Launcher, &[Victim::Launcher]);
+    kill_and_look(Victim::Launcher, &[Victim::Init]);
+}
+
+#[test]
+fn inits_death_ends_its_session() {
+    kill_and_look(Victim::Init, &[]);
+    kill_and_look(Victim::Init, &[Victim::Init]);
+    kill_and_look(Victim::Init, &[Victim::Launcher]);
+}
+
+#[test]
+fn a_session_ends_although_init_and_launcher_stand_still() {
+    let mut supervised = Supervised::start(1);
+    let (launcher, init) = (supervised.launcher(), supervised.init());
+    let mut tree = beneath(supervised.pid());
+    tree.retain(|seen| seen.pid != launcher);
+    stop(launcher);
+    stop(init);
+    supervised.tell("end");
+    supervised.expect("ended");
+    assert!(tree.iter().all(is_gone), "{tree:?}");
+}
+
+#[test]
+fn a_new_launcher_takes_the_place_of_a_dead_one() {
+    let mut supervised = Supervised::start(1);
+    let dead = see(supervised.launcher()).unwrap();
+    signal(dead.pid, Signal::KILL);
+    wait_for_end_of(&[dead]);
+    supervised.tell("open");
+    supervised.expect("opened");
+}
+
+#[test]
+fn what_a_killed_supervisor_left_is_swept() {
+    let supervised = Supervised::start(2);
+    let sessions = supervised.sessions();
+    let left = || fs::read_dir(&sessions).unwrap().count();
+    let unswept = fs::read_dir(&sessions).unwrap().flatten().next().unwrap().path();
+    deep(&unswept.join("upper"));
+    // Control: sessions that live are left alone.
+    cofferdam_sandbox::sweep(&sessions);
+    assert_eq!(left(), 2);
+    let tree = beneath(supervised.pid());
+    let launcher_pid = supervised.launcher();
+    assert_eq!(groups_of(launcher_pid).is_empty(), !is_root());
+    signal(supervised.pid(), Signal::KILL);
+    wait_for_end_of(&tree);
+    cofferdam_sandbox::sweep(&sessions);
+    assert_eq!(left(), 0);
+    drop(launcher());
+    assert_eq!(groups_of(launcher_pid), Vec::<PathBuf>::new());
+}
+
+/// Deeper than a path may be long.
+fn deep(dir: &Path) {
+    let name = "d".repeat(200);
+    let mut at = fs::File::open(dir).unwrap();
+    for _ in 0..40 {
+        rustix::fs::mkdirat(&at, &name, rustix::fs::Mode::from_raw_mode(0o755)).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        at = rustix::fs::openat(&at, &name, flags, rustix::fs::Mode::empty()).unwrap().into();
+    }
+}
+
+/// Control groups that a launcher made.
+pub(crate) fn groups_of(launcher: i32) -> Vec<PathBuf> {
+    let prefix = format!("cofferdam-{launcher}-");
+    let (mut found, mut open) = (Vec::new(), vec![PathBuf::from("/sys/fs/cgroup")]);
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                found.push(entry.path());
+            }
+            open.push(entry.path());
+        }
+    }
+    found
+}
+
+fn descriptors_of(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// The launcher's skeleton: what two hundred sessions at once cost, and what they leave.
+#[test]
+fn two_hundred_sessions_at_once() {
+    const SESSIONS: usize = 200;
+    let mounts = host_mounts();
+    let mut supervised = Supervised::start(0);
+    // One that comes and goes first, so that nothing is counted that is made once.
+    for (word, done) in [("open", "opened"), ("end", "ended")] {
+        supervised.tell(word);
+        supervised.expect(done);
+    }
+    let (supervisor, launcher) = (supervised.pid(), supervised.launcher());
+    let before = (descriptors_of(supervisor), descriptors_of(launcher));
+    supervised.tell(&format!("open {SESSIONS}"));
+    supervised.expect("opened");
+    let tree = beneath(supervisor);
+    // The launcher, and for each session init, a keeper and the daemon.
+    assert_eq!(tree.len(), 1 + 3 * SESSIONS);
+    assert_eq!(descriptors_of(launcher), before.1, "the launcher keeps no descriptor of a session");
+    let each = (descriptors_of(supervisor) - before.0) as f64 / SESSIONS as f64;
+    assert!(each <= 8.0, "{each} descriptors for each session");
+    assert_eq!(host_mounts(), mounts);
+    supervised.tell("end");
+    supervised.expect("ended");
+    let left = tree.iter().filter(|seen| seen.pid != launcher && !is_gone(seen)).count();
+    assert_eq!(left, 0);
+    assert_eq!((descriptors_of(supervisor), descriptors_of(launcher)), before);
+    assert_eq!(groups_of(launcher), Vec::<PathBuf>::new());
+}

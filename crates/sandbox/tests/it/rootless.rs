@@ -1,0 +1,47 @@
+//! Everything once more as a user without privilege.
+
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::refused::{PROGRAM_VARIABLE, program_path};
+use crate::support::{PROBE_VARIABLE, is_root, probe_path, text};
+
+const NOBODY: u32 = 65534;
+
+/// Runs this test binary again as another user. Where the tests are not run by root, they are
+/// without privilege already, and there is nothing to repeat.
+#[test]
+fn everything_holds_without_privilege() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let copies = [
+        ("tests", std::env::current_exe().unwrap()),
+        ("probe", probe_path().into()),
+        ("refused", program_path()),
+    ];
+    for (name, from) in copies {
+        std::fs::copy(from, dir.path().join(name)).unwrap();
+    }
+    let scratch = dir.path().join("tmp");
+    std::fs::create_dir(&scratch).unwrap();
+    chown(&scratch, Some(NOBODY), Some(NOBODY)).unwrap();
+    let output = Command::new(dir.path().join("tests"))
+        .args(["--test-threads=2", "--skip", "rootless::"])
+        .env_clear()
+        .env("TMPDIR", &scratch)
+        .env("PATH", "/usr/bin:/bin")
+        .env(PROBE_VARIABLE, dir.path().join("probe"))
+        .env(PROGRAM_VARIABLE, dir.path().join("refused"))
+        .current_dir(&scratch)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("test calls::output_and_exit_code_come_back ... ok"), "{said}");
+}

@@ -1,0 +1,119 @@
+//! What a call leaves behind, and what the end of a session leaves.
+
+use cofferdam_contract::events::CallEnd;
+use cofferdam_sandbox::{CallIo, CallSpec, SandboxError};
+
+use crate::support::{Open, Site, call, launcher, probe, text, wait_until};
+
+/// Processes that beat, as the session sees them.
+fn beating(open: &Open) -> usize {
+    let counted = open.probe(&["processes", "beat"]);
+    text(&counted.stdout).trim().parse().unwrap()
+}
+
+#[test]
+fn a_daemon_dies_with_its_call() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let result = open.probe(&["daemon", "/workspace/beats"]);
+    assert_eq!(result.exit_code, Some(0), "{}", text(&result.stdout));
+    assert_eq!(beating(&open), 0);
+    // Control: asked for in the background, it stays.
+    let spec = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
+    assert_eq!(open.start(spec).wait().exit_code, Some(0));
+    assert_eq!(beating(&open), 1);
+}
+
+#[test]
+fn what_the_agent_leaves_is_the_agents() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let spec = CallSpec { is_agent: true, ..probe(&["daemon", "/workspace/beats"]) };
+    assert_eq!(open.start(spec).wait().exit_code, Some(0));
+    assert_eq!(open.probe(&["daemon", "/workspace/stray"]).exit_code, Some(0));
+    assert_eq!(beating(&open), 1);
+}
+
+#[test]
+fn a_daemon_dies_although_another_call_runs() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let long = open.start(probe(&["sleep", "1000"]));
+    // With a keeper: it starts while a plain call runs.
+    assert_eq!(open.probe(&["daemon", "/workspace/one"]).exit_code, Some(0));
+    assert_eq!(beating(&open), 0);
+    // The plain call's own, beside one that keeps its processes.
+    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
+    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    long.stopper().stop();
+    assert_eq!(long.wait().end, CallEnd::Stopped);
+    assert_eq!(open.probe(&["daemon", "/workspace/two"]).exit_code, Some(0));
+    assert_eq!(beating(&open), 1);
+}
+
+#[test]
+fn stopping_a_call_in_the_background_stops_what_it_left() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let script = format!("{} daemon /workspace/beats; sleep 1000", crate::support::PROBE_INSIDE);
+    let spec = CallSpec { background: true, ..call(&["/bin/sh", "-c", &script]) };
+    let started = open.start(spec);
+    wait_until("it beats", || open.path("session/upper/beats").exists());
+    assert_eq!(beating(&open), 1);
+    started.stopper().stop();
+    assert_eq!(started.wait().end, CallEnd::Stopped);
+    assert_eq!(beating(&open), 0);
+}
+
+#[test]
+fn a_fork_bomb_is_bounded_and_ends_with_its_call() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    for other in [None, Some(open_sleeper(&open))] {
+        let spec = CallSpec { timeout_ms: 1500, ..probe(&["bomb"]) };
+        let result = open.start(spec).wait();
+        assert_eq!(result.end, CallEnd::TimedOut);
+        assert!(text(&result.stdout).contains("limit: "), "{}", text(&result.stdout));
+        assert!(open.session.is_alive());
+        let left = open.probe(&["processes", "bomb"]);
+        assert_eq!(text(&left.stdout).trim(), "0");
+        drop(other);
+    }
+}
+
+fn open_sleeper(open: &Open) -> cofferdam_sandbox::Call {
+    open.start(probe(&["sleep", "1000"]))
+}
+
+#[test]
+fn the_end_of_a_session_leaves_nothing() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/beats"]) };
+    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    let running = open.start(probe(&["sleep", "1000"]));
+    // Control: it does write.
+    let beats = || std::fs::metadata(open.path("session/upper/beats")).unwrap().len();
+    let before = beats();
+    wait_until("it beats", || beats() > before);
+    open.session.end();
+    let at_end = beats();
+    assert_eq!(running.wait().end, CallEnd::SessionLost);
+    assert!(!open.session.is_alive());
+    let late = open.session.call(call(&["true"]), CallIo::Captured { stdin: Vec::new() });
+    assert!(matches!(late.err(), Some(SandboxError::SessionLost)));
+    assert_eq!(open.session.end(), open.session.end());
+    assert_eq!(beats(), at_end);
+}
+
+#[test]
+fn a_frozen_session_ends_too() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let running = open.start(probe(&["beat", "/workspace/beats"]));
+    open.session.freeze().unwrap();
+    running.stopper().stop();
+    assert_eq!(running.wait().end, CallEnd::Stopped);
+    open.session.end();
+    assert!(!open.session.is_alive());
+}
