@@ -55,9 +55,23 @@ impl Dirs {
     /// # Errors
     /// `storage_failed`, naming the directory, the cause and the remedy.
     pub(crate) fn prepare(&self) -> Result<(), Problem> {
-        private(&self.state, "COFFERDAM_STATE_DIR")?;
-        private(&self.cache, "COFFERDAM_CACHE_DIR")?;
+        make(&self.state, "COFFERDAM_STATE_DIR")?;
+        make(&self.cache, "COFFERDAM_CACHE_DIR")?;
         refuse_without_locks(&self.state)
+    }
+
+    /// Checks what is there of the state directory, and makes nothing.
+    ///
+    /// # Errors
+    /// As [`Dirs::prepare`].
+    pub(crate) fn examine(&self) -> Result<(), Problem> {
+        if self.state.symlink_metadata().is_ok() {
+            check(&self.state, "COFFERDAM_STATE_DIR")?;
+        }
+        match self.state.ancestors().find(|dir| dir.is_dir()) {
+            Some(dir) => refuse_without_locks(dir),
+            None => Ok(()),
+        }
     }
 }
 
@@ -82,13 +96,18 @@ pub(crate) fn shown(path: &Path) -> String {
     cofferdam_contract::text::escape_bytes(path.as_os_str().as_bytes())
 }
 
-fn private(dir: &Path, variable: &str) -> Result<(), Problem> {
+fn make(dir: &Path, variable: &str) -> Result<(), Problem> {
     let mut builder = std::fs::DirBuilder::new();
     builder
         .recursive(true)
         .mode(0o700)
         .create(dir)
         .map_err(|error| failed(dir, &reason(&error)).hint(remedy(&error, variable)))?;
+    check(dir, variable)
+}
+
+/// Whether the directory is its owner's alone and can be written.
+fn check(dir: &Path, variable: &str) -> Result<(), Problem> {
     let found = std::fs::metadata(dir).map_err(|error| failed(dir, &reason(&error)))?;
     if found.uid() != rustix::process::geteuid().as_raw() {
         return Err(failed(dir, "it belongs to another user")

@@ -53,10 +53,9 @@ pub(crate) fn of_call(end: CallEnd, exit_code: Option<i32>, signal: Option<i32>)
 }
 
 /// What a state that a run rests in means for the command that brought it there.
-pub(crate) fn of_run(state: &str, gate_failed: bool, problem: Option<&Problem>) -> Ending {
+pub(crate) fn of_run(state: &str, problem: Option<&Problem>) -> Ending {
     let outcome = match (state, problem) {
         (_, Some(problem)) => problem.code.outcome(),
-        ("awaiting_approval", None) if gate_failed => Outcome::GateFailed,
         ("refused", None) => Outcome::Refused,
         ("failed", None) => Outcome::GateFailed,
         ("out_of_budget" | "expired", None) => Outcome::Exhausted,
@@ -84,12 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_waits_is_done_unless_the_gate_failed_it() {
-        assert_eq!(of_run("awaiting_approval", false, None), Ending::Outcome(Outcome::Done));
-        assert_eq!(of_run("awaiting_approval", true, None), Ending::Outcome(Outcome::GateFailed));
-        assert_eq!(of_run("applied", false, None), Ending::Outcome(Outcome::Done));
-        let problem = Problem::new(Code::BudgetExhausted, "spent");
-        let ending = of_run("out_of_budget", false, Some(&problem));
-        assert_eq!(ending, Ending::Outcome(Outcome::Exhausted));
+    fn a_run_that_waits_is_done_and_one_that_failed_says_why() {
+        assert_eq!(of_run("awaiting_approval", None), Ending::Outcome(Outcome::Done));
+        assert_eq!(of_run("applied", None), Ending::Outcome(Outcome::Done));
+        for (code, outcome) in [
+            (Code::BudgetExhausted, Outcome::Exhausted),
+            (Code::GateFailed, Outcome::GateFailed),
+            (Code::BoundaryUnavailable, Outcome::BoundaryUnavailable),
+        ] {
+            let problem = Problem::new(code, "so it is");
+            assert_eq!(of_run("failed", Some(&problem)), Ending::Outcome(outcome));
+        }
     }
 }

@@ -27,6 +27,9 @@ pub(crate) const RESIDENTS: &[Resident] = &[Resident {
     run: cofferdam_agents::codemod::resident,
 }];
 
+/// What the broker needs (it refuses an older one).
+pub(crate) const GIT_VERSION_MIN: (u32, u32) = (2, 38);
+
 /// This binary, even if its file was replaced since it was started.
 pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
@@ -108,7 +111,8 @@ impl Sessions for LazySessions {
     }
 }
 
-fn path_variable() -> OsString {
+/// The `PATH` of this process, or the usual one.
+pub(crate) fn path_variable() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 

@@ -1,14 +1,109 @@
 //! `doctor`: what a session's boundary would consist of here, and how to get what is missing.
 
-use cofferdam_contract::problem::Problem;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use cofferdam_contract::capability::{Wall, WallStatus};
+use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::text::escape_bytes;
+use cofferdam_sandbox::doctor::{Surroundings, requirements, walls};
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
+use crate::output::objects::{DoctorObject, RequirementObject};
+use crate::output::{Screen, Tone};
+use crate::wiring::{GIT_VERSION_MIN, OWN_EXECUTABLE, path_variable};
 
 /// Tell which walls and requirements are there, and how to get what is missing
+///
+/// Ends with 6 where no session can be had. Changes nothing.
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
-pub(super) async fn execute(_: Args, _edge: &Edge) -> Result<Ending, Problem> {
-    Ok(DONE)
+pub(super) async fn execute(_: Args, edge: &Edge) -> Result<Ending, Problem> {
+    let object = examine(edge);
+    edge.screen.show(&object, text)?;
+    Ok(if object.ok { DONE } else { Ending::Outcome(Code::BoundaryUnavailable.outcome()) })
+}
+
+fn examine(edge: &Edge) -> DoctorObject {
+    let executable = std::fs::read_link(OWN_EXECUTABLE);
+    let met = requirements(&Surroundings {
+        path_var: &path_variable(),
+        executable: executable.as_deref().unwrap_or(Path::new(OWN_EXECUTABLE)),
+        state: &edge.dirs.state,
+        git_version_min: GIT_VERSION_MIN,
+    });
+    let mut requirements: Vec<RequirementObject> = met
+        .into_iter()
+        .map(|it| RequirementObject {
+            name: it.name.to_owned(),
+            ok: it.ok,
+            required: it.required,
+            detail: it.detail,
+            remedy: it.remedy,
+        })
+        .collect();
+    judge_state_directory(edge, &mut requirements);
+    let ok = requirements.iter().all(|it| it.ok || !it.required);
+    DoctorObject { ok, walls: walls(), requirements }
+}
+
+/// The edge asks more of the state directory than the boundary does: privacy and locks.
+fn judge_state_directory(edge: &Edge, requirements: &mut [RequirementObject]) {
+    let found = requirements.iter_mut().find(|it| it.name == "state_directory");
+    if let (Some(requirement), Err(problem)) = (found, edge.dirs.examine()) {
+        requirement.ok = false;
+        requirement.required = true;
+        requirement.detail = problem.detail;
+        requirement.remedy = problem.hint;
+    }
+}
+
+fn text(screen: &Screen, object: &DoctorObject) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{}", screen.tone(Tone::Strong, "walls"));
+    for wall in &object.walls {
+        out.push_str(&wall_line(screen, wall));
+    }
+    let _ = writeln!(out, "\n{}", screen.tone(Tone::Strong, "requirements"));
+    for requirement in &object.requirements {
+        out.push_str(&requirement_line(screen, requirement));
+    }
+    let verdict = match object.ok {
+        true => screen.tone(Tone::Good, "sessions can be had here"),
+        false => {
+            screen.tone(Tone::Bad, "no session can be had here; what is missing is named above")
+        }
+    };
+    let _ = writeln!(out, "\n{verdict}");
+    out
+}
+
+fn wall_line(screen: &Screen, wall: &Wall) -> String {
+    let (tone, status) = match wall.status {
+        WallStatus::Enforced => (Tone::Good, "enforced"),
+        WallStatus::Degraded => (Tone::Careful, "degraded"),
+        WallStatus::Absent => (Tone::Bad, "absent  "),
+    };
+    let name = serde_json::to_value(wall.name).unwrap_or_default();
+    let name = name.as_str().unwrap_or_default().replace('_', " ");
+    let detail = escape_bytes(wall.detail.as_bytes());
+    format!("  {}  {name:<21}  {detail}\n", screen.tone(tone, status))
+}
+
+fn requirement_line(screen: &Screen, requirement: &RequirementObject) -> String {
+    let (tone, mark) = match (requirement.ok, requirement.required) {
+        (true, _) => (Tone::Good, "there   "),
+        (false, true) => (Tone::Bad, "missing "),
+        (false, false) => (Tone::Careful, "optional"),
+    };
+    let name = requirement.name.replace('_', " ");
+    let detail = escape_bytes(requirement.detail.as_bytes());
+    let mut line = format!("  {}  {name:<21}  {detail}\n", screen.tone(tone, mark));
+    // A remedy may be a file of several lines, to be copied as it is.
+    for remedy in requirement.remedy.lines() {
+        let _ = writeln!(line, "            {}", escape_bytes(remedy.as_bytes()));
+    }
+    line
 }

@@ -6,6 +6,7 @@
 mod approve;
 mod completions;
 mod config;
+mod demo;
 mod diff;
 mod doctor;
 mod edge;
@@ -36,6 +37,7 @@ use cofferdam_contract::problem::{Code, Problem};
 use crate::exit::Ending;
 use crate::output::Screen;
 pub(crate) use edge::{Edge, interrupted};
+pub(crate) use request::{Ground, Wanted};
 pub(crate) use session::exec::fast as fast_session_exec;
 
 /// A governed runtime for coding agents: an agent works in a walled, disposable copy of a
@@ -72,6 +74,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Demo => demo,
     Run => run,
     List => list,
     Show => show,

@@ -68,7 +68,8 @@ fn exit_codes(out: &mut String) {
             .filter(|code| code.outcome() == *outcome)
             .map(|code| format!("`{}`", code.as_str()))
             .collect();
-        let name = format!("{outcome:?}");
+        let name = serde_json::to_value(outcome).unwrap_or_default();
+        let name = name.as_str().unwrap_or_default().replace('_', " ");
         let _ = writeln!(out, "| {} | {name} | {} |", outcome.exit_code(), codes.join(" "));
     }
     let _ = writeln!(

@@ -1,6 +1,6 @@
 //! From flags to a runtime request.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cofferdam_contract::budget::Budget;
@@ -59,6 +59,16 @@ impl Wanted {
 }
 
 impl Ground {
+    /// The tip of the repository in `path`, under that profile.
+    pub(crate) fn of(path: &Path, profile: &str) -> Self {
+        Self {
+            repo: Some(path.to_owned()),
+            base: "HEAD".to_owned(),
+            profile: Some(profile.to_owned()),
+            carry: vec![],
+        }
+    }
+
     /// The request for what is wanted here.
     ///
     /// # Errors

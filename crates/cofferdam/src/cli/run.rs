@@ -132,7 +132,7 @@ async fn approve(edge: &Edge, engine: &Engine, view: RunView) -> Result<RunView,
 }
 
 async fn show(edge: &Edge, engine: &Engine, view: RunView) -> Result<Ending, Problem> {
-    let ending = of_run(&view.state, view.verdict == Some(Verdict::Fail), view.problem.as_ref());
+    let ending = of_run(&view.state, view.problem.as_ref());
     let text = match (edge.screen.json, &view.digest) {
         (false, Some(_)) => {
             let diff = engine.diff(&view.run).await?;

@@ -136,7 +136,20 @@ impl Screen {
     /// One line of progress on standard error.
     pub(crate) fn progress(&self, line: &str) {
         let line = styled(self.error_color, Tone::Faint, &escape_bytes(line.as_bytes()));
-        let _ = writeln!(io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{}{line}", self.erase());
+    }
+
+    /// What goes on at this moment: on a terminal a line that the next one replaces.
+    pub(crate) fn stage(&self, stage: &str) {
+        if self.error_color {
+            let stage = styled(true, Tone::Faint, &escape_bytes(stage.as_bytes()));
+            let _ = write!(io::stderr(), "{}… {stage}", self.erase());
+        }
+    }
+
+    /// Takes a stage away again.
+    pub(crate) fn erase(&self) -> &'static str {
+        if self.error_color { "\r\x1b[K" } else { "" }
     }
 
     /// Shows a problem: cause, remedy and code; with `--json` also as the one object.
@@ -152,7 +165,8 @@ impl Screen {
         let code = styled(self.error_color, Tone::Faint, "code:");
         let _ = writeln!(
             io::stderr(),
-            "{error} {place}{}\n{hint} {}\n{code} {}",
+            "{}{error} {place}{}\n{hint} {}\n{code} {}",
+            self.erase(),
             escaped(&problem.detail),
             escaped(&problem.hint),
             problem.code.as_str(),

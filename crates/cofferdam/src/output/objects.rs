@@ -131,6 +131,8 @@ pub(crate) struct RequirementObject {
     pub(crate) name: String,
     /// Whether it is there.
     pub(crate) ok: bool,
+    /// Whether no session can be had without it.
+    pub(crate) required: bool,
     /// What was found.
     pub(crate) detail: String,
     /// How to get it; empty where it is there.
@@ -140,7 +142,7 @@ pub(crate) struct RequirementObject {
 /// `doctor --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct DoctorObject {
-    /// Whether runs are possible here: every requirement is met.
+    /// Whether sessions can be had here: everything that is required is there.
     pub(crate) ok: bool,
     /// Each wall as it would stand.
     pub(crate) walls: Vec<Wall>,

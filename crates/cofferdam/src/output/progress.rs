@@ -34,7 +34,7 @@ impl Observer for Progress {
         let mut last = self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if *last != stage {
             stage.clone_into(&mut last);
-            self.screen.progress(stage);
+            self.screen.stage(stage);
         }
     }
 }

@@ -24,6 +24,10 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
     if let Some(base) = &view.base {
         line("base", base.short().to_owned());
     }
+    if let Some(code) = view.driver_exit_code.filter(|code| *code != 0) {
+        let more = format!("see cofferdam show {} --output", view.run);
+        line("driver", screen.tone(Tone::Careful, &format!("ended with {code}; {more}")));
+    }
     if view.digest.is_some() {
         line("changed", format!("{} files", view.files_changed));
     }
@@ -107,14 +111,9 @@ fn question(screen: &Screen, view: &RunView) -> String {
     };
     let run = &view.run;
     let mut out = String::new();
-    if view.verdict == Some(Verdict::Fail) {
-        let said = screen.tone(Tone::Bad, "The gate failed this proposal; it cannot be applied.");
-        let _ = writeln!(out, "\n{said}");
-    } else {
-        let asked = "Shall exactly this proposal be applied to a branch of its own?";
-        let _ = writeln!(out, "\n{}", screen.tone(Tone::Strong, asked));
-        let _ = writeln!(out, "  yes     cofferdam approve {run} --digest {digest}");
-    }
+    let asked = "Shall exactly this proposal be applied to a branch of its own?";
+    let _ = writeln!(out, "\n{}", screen.tone(Tone::Strong, asked));
+    let _ = writeln!(out, "  yes     cofferdam approve {run} --digest {digest}");
     let _ = writeln!(out, "  no      cofferdam reject {run} --reason REASON");
     let _ = writeln!(out, "  again   cofferdam recheck {run}");
     out

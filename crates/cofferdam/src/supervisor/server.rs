@@ -28,8 +28,8 @@ use super::socket::{Place, is_own};
 use super::stream::{Asking, read_request, write_answer};
 use super::wire::{Answer, Called, ExecOrder, Request, SessionRow, Which};
 
-/// Most connections at once.
-const CONNECTIONS_MAX: u64 = 512;
+/// Most connections, sessions and runs at once.
+const HELD_MAX: u64 = 512;
 /// How long a new supervisor waits for its first client.
 const FIRST_CLIENT: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request.
@@ -116,7 +116,7 @@ impl Server {
 
     /// Serves one connection in a task of its own.
     fn take(self: &Arc<Self>, stream: UnixStream) {
-        if !is_own(&stream) || *self.busy.0.borrow() >= CONNECTIONS_MAX {
+        if !is_own(&stream) || *self.busy.0.borrow() >= HELD_MAX {
             return;
         }
         let (server, held) = (Arc::clone(self), self.busy.hold());
@@ -226,10 +226,7 @@ impl Server {
         let session = open.attached.session().clone();
         let run = open.attached.run().clone();
         self.end_session(&session).await?;
-        let view = self.engine.show(&run).await?;
-        let view = serde_json::to_value(view)
-            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        Ok(Answer::Ended { session, view })
+        Ok(Answer::Ended { run, session })
     }
 
     /// Ends a session and forgets it once it is over.

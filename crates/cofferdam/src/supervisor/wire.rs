@@ -259,10 +259,10 @@ pub(crate) enum Answer {
     },
     /// To [`Request::End`].
     Ended {
+        /// The run that recorded it.
+        run: RunId,
         /// The session.
         session: SessionId,
-        /// The run as `show --json` prints it.
-        view: serde_json::Value,
     },
     /// To [`Request::List`].
     Sessions(Vec<SessionRow>),

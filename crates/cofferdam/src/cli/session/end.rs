@@ -18,7 +18,8 @@ pub(crate) struct Args {
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     match ask(edge, Request::End(args.target.which(edge)))? {
-        (Answer::Ended { session, view }, _) => {
+        (Answer::Ended { run, session }, _) => {
+            let view = edge.reader().await?.show(&run).await?;
             edge.screen.show(&view, |_, _| format!("{session} is ended\n"))?;
             Ok(DONE)
         }

@@ -1,0 +1,11 @@
+//! The real binary on real repositories, each test with directories of its own.
+
+mod answers;
+mod exec;
+mod failures;
+mod intact;
+mod interface;
+mod sessions;
+mod supervised;
+mod terminal;
+mod world;

@@ -1,0 +1,101 @@
+//! Runs that the background supervisor holds.
+
+use std::io::{BufRead as _, BufReader};
+
+use crate::world::{World, text, wait_for_end};
+
+#[test]
+fn a_detached_run_rests_and_its_supervisor_is_gone() {
+    let world = World::new();
+    let args = ["run", "--detach", "--json", "--", "sh", "-c", "echo 1 > a"];
+    let run = world.run(&args).object(0);
+    if let Some(supervisor) = world.supervisor() {
+        wait_for_end(&supervisor);
+    }
+    let shown = world.run(&["show", "--json"]).object(0);
+    assert_eq!(shown["run"], run["run"]);
+    assert_eq!(text(&shown, "state"), "awaiting_approval");
+}
+
+#[test]
+fn with_yes_it_is_applied() {
+    let world = World::new();
+    let args = ["run", "--detach", "--yes", "--json", "--", "sh", "-c", "echo 1 > a"];
+    world.run(&args).object(0);
+    if let Some(supervisor) = world.supervisor() {
+        wait_for_end(&supervisor);
+    }
+    assert_eq!(text(&world.run(&["show", "--json"]).object(0), "state"), "applied");
+}
+
+#[test]
+fn a_detached_run_can_be_followed_and_stopped() {
+    let world = World::new();
+    let run = world.run(&["run", "--detach", "--json", "--", "sleep", "600"]).object(0);
+    let supervisor = world.supervisor().unwrap();
+    let id = text(&run, "run");
+    let mut follower = world.start(&["events", id, "--follow", "--json"]);
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut kinds = vec![];
+    for line in lines {
+        let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let kind = text(&event["body"], "type").to_owned();
+        if kind == "call.started" {
+            let stopped = world.run(&["stop", id, "--json"]).object(0);
+            assert_eq!(text(&stopped, "state"), "cancelled");
+        }
+        kinds.push(kind);
+    }
+    assert!(follower.wait().unwrap().success());
+    assert!(kinds.iter().any(|kind| kind == "run.ended"), "{kinds:?}");
+    wait_for_end(&supervisor);
+}
+
+#[test]
+fn a_refused_request_is_refused_at_once() {
+    let world = World::new();
+    let done = world.run(&["run", "--detach", "--base", "nope", "--", "true"]);
+    assert_eq!(done.refusal(2), "revision_unknown");
+}
+
+#[test]
+fn what_is_not_a_request_gets_an_answer_or_nothing_and_harms_nobody() {
+    use std::io::{Read as _, Write as _};
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    let socket = world.state().join("supervisor.sock");
+    for bytes in [
+        b"\xff\xff\xff\xff\xff\xff\xff\xff".as_slice(),
+        b"\0\0\0\x02\0\0\0\0{}",
+        b"\0\0\0\x04\0\0\0\0null",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\0\0",
+        b"",
+    ] {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = vec![];
+        // A connection that is closed with bytes still unread ends in a reset.
+        let read = stream.read_to_end(&mut answer).map_err(|error| error.kind());
+        assert!(matches!(read, Ok(_) | Err(std::io::ErrorKind::ConnectionReset)), "{read:?}");
+        let refused = String::from_utf8_lossy(&answer).contains("request_invalid");
+        assert!(answer.is_empty() || refused, "{answer:?}");
+    }
+    // One that never ends its request keeps nobody waiting.
+    let mut slow = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    slow.write_all(b"\0\0").unwrap();
+    world.run(&["session", "exec", "--", "true"]).expect(0);
+    drop(slow);
+}
+
+#[test]
+fn the_socket_and_the_log_are_the_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    for name in ["supervisor.sock", "supervisor.log", "supervisor.lock"] {
+        let mode = world.state().join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}

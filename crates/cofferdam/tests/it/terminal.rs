@@ -1,0 +1,71 @@
+//! On a terminal: what a session writes cannot steer it, and `-t` gives the program one.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+
+use rustix::pty::OpenptFlags;
+
+use crate::world::World;
+
+/// A pseudo-terminal: ours and theirs.
+fn terminal() -> (File, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::grantpt(&master).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let inside = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+    (File::from(master), inside)
+}
+
+/// What a command shows on a terminal.
+fn shown(world: &World, args: &[&str]) -> String {
+    let (mut master, inside) = terminal();
+    let mut command = world.command(args);
+    command.stdout(Stdio::from(inside.try_clone().unwrap())).stderr(Stdio::from(inside));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut bytes = vec![];
+    // A terminal that nobody holds any more reads as an error.
+    let _ = master.read_to_end(&mut bytes);
+    child.wait().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+const ATTACK: &str = "printf 'a\\033]0;title\\007b\\033[2Jc\\033[31mred\\033[0m\\n'";
+
+#[test]
+fn control_sequences_are_filtered_on_a_terminal_only() {
+    let world = World::new();
+    let piped = world.run(&["exec", "--", "sh", "-c", ATTACK]).expect(0);
+    assert_eq!(piped, "a\x1b]0;title\x07b\x1b[2Jc\x1b[31mred\x1b[0m\n");
+    let expected = "abc\x1b[31mred\x1b[0m\r\n\x1b[0m";
+    assert_eq!(shown(&world, &["exec", "--", "sh", "-c", ATTACK]), expected);
+    assert_eq!(shown(&world, &["exec", "--", "sh", "-c", &format!("{ATTACK} >&2")]), expected);
+    world.run(&["session", "start"]).expect(0);
+    assert_eq!(shown(&world, &["session", "exec", "--", "sh", "-c", ATTACK]), expected);
+}
+
+#[test]
+fn a_terminal_is_given_on_request_and_filtered_too() {
+    let world = World::new();
+    let is_terminal = "test -t 0 && test -t 1 && echo yes || echo no";
+    assert_eq!(world.run(&["exec", "--", "sh", "-c", is_terminal]).expect(0), "no\n");
+    let with = world.run(&["exec", "-t", "--", "sh", "-c", is_terminal]).expect(0);
+    assert_eq!(with, "yes\r\n");
+    let filtered = world.run(&["exec", "-t", "--", "sh", "-c", ATTACK]).expect(0);
+    assert_eq!(filtered, "abc\x1b[31mred\x1b[0m\r\n\x1b[0m");
+    world.run(&["session", "start"]).expect(0);
+    let with = world.run(&["session", "exec", "-t", "--", "sh", "-c", is_terminal]).expect(0);
+    assert_eq!(with, "yes\r\n");
+}
+
+#[test]
+fn a_diff_is_escaped_on_a_terminal_and_exact_elsewhere() {
+    let world = World::new();
+    world.edit("printf 'x\\033[2Jy\\n' > greeting.txt");
+    assert!(world.run(&["diff"]).expect(0).contains("+x\x1b[2Jy\n"));
+    let seen = shown(&world, &["diff"]);
+    assert!(seen.contains("+x\\x1b[2Jy") && !seen.contains("\x1b[2J"), "{seen:?}");
+}
