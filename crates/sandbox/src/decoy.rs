@@ -3,22 +3,17 @@
 //! Nothing that ordinary tools open by themselves may be one, or the record would cry wolf: so no
 //! `.npmrc` (npm), no `.netrc` (curl, git over HTTP and Python's requests read it), no
 //! `.cargo/credentials.toml` (cargo), no `.gitconfig`. A test runs the tools and checks. Must never
-//! hold anything that opens anything.
+//! hold anything that opens anything, and never know how a file gets into a session.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::ports::Entropy;
 
-use crate::error::SandboxError;
-
-/// The decoys of one session.
+/// The decoys of one session where they can be watched.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Decoys {
-    /// Path inside, and the file on the host to be bound there read-only.
+    /// Path inside, and a path by which this process reaches the same file.
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -72,38 +67,11 @@ fn canary(entropy: &dyn Entropy) -> String {
     })
 }
 
-impl Decoys {
-    /// Writes the decoys below `dir` on the host, to appear below `home` inside.
-    ///
-    /// # Errors
-    /// `dir` cannot be written.
-    pub(crate) fn create(
-        dir: &Path,
-        home: &Path,
-        entropy: &dyn Entropy,
-    ) -> Result<Self, SandboxError> {
-        let failed = SandboxError::system;
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(dir)
-            .map_err(failed("making the decoys' directory"))?;
-        let mut files = Vec::new();
-        for (number, bait) in BAITS.iter().enumerate() {
-            let file = dir.join(format!("decoy-{number}"));
-            // Readable to the session, whose user may be another than ours; the way to it is not.
-            let mut options = fs::OpenOptions::new();
-            let mut open = options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o644)
-                .open(&file)
-                .map_err(failed("making a decoy"))?;
-            open.write_all((bait.content)(&canary(entropy)).as_bytes())
-                .map_err(failed("writing a decoy"))?;
-            files.push((home.join(bait.path), file));
-        }
-        Ok(Self { files })
-    }
+/// What to lay out below `home`: paths inside and what they hold, with new canaries.
+pub(crate) fn contents(home: &Path, entropy: &dyn Entropy) -> Vec<(PathBuf, Vec<u8>)> {
+    let lay_out = |bait: &Bait| {
+        let content = (bait.content)(&canary(entropy));
+        (home.join(bait.path), content.into_bytes())
+    };
+    BAITS.iter().map(lay_out).collect()
 }

@@ -385,8 +385,14 @@ fn what_belongs_to_no_call_says_so() {
 fn an_opened_decoy_is_told_and_a_listed_one_is_not() {
     let lab = Lab::new();
     let dir = tempfile::tempdir().unwrap();
-    let decoys = Decoys::create(dir.path(), std::path::Path::new("/home/agent"), &*lab.entropy);
-    let decoys = decoys.unwrap();
+    let home = std::path::Path::new("/home/agent");
+    let laid_out = crate::decoy::contents(home, &*lab.entropy).into_iter().enumerate();
+    let files = laid_out.map(|(number, (inside, content))| {
+        let file = dir.path().join(number.to_string());
+        std::fs::write(&file, content).unwrap();
+        (inside, file)
+    });
+    let decoys = Decoys { files: files.collect() };
     let watch = lab.watch(None, Some(decoys.clone()));
     let id = lab.call_id();
     watch.call_started(id.clone(), i32::MAX);

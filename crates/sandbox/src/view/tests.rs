@@ -27,6 +27,11 @@ impl Host {
             "project/.venv/bin/pytest",
             ".config/tool/bin/program",
             "bin/script",
+            ".npm-global/bin/tsc",
+            ".npm-global/lib/node_modules/typescript/index.js",
+            ".sdkman/candidates/java/21/bin/java",
+            ".sdkman/candidates/java/21/lib/modules",
+            ".sdkman/candidates/java/21/conf/security/java.security",
         ] {
             host.write(program, "program");
         }
@@ -83,6 +88,9 @@ const SECRETS: &[&str] = &[
     "miniconda3/.condarc",
     "project/.venv/pip.conf",
     "project/.env",
+    ".npm-global/etc/npmrc",
+    ".sdkman/candidates/java/21/conf/management/jmxremote.password",
+    "project/.venv/conf/secret",
     "id_rsa",
 ];
 
@@ -95,6 +103,8 @@ const ENTRIES: &[&str] = &[
     "miniconda3/bin",
     "project/.venv/bin",
     "bin",
+    ".npm-global/bin",
+    ".sdkman/candidates/java/21/bin",
     "/usr/bin",
     "/bin",
 ];
@@ -147,6 +157,8 @@ fn programs_in_path_are_there() {
         "project/.venv/bin/pytest",
         "project/.venv/pyvenv.cfg",
         "bin/script",
+        ".npm-global/lib/node_modules/typescript/index.js",
+        ".sdkman/candidates/java/21/conf/security/java.security",
     ] {
         assert!(reachable(&view, &host.home().join(program)), "{program}: {:#?}", view.binds);
     }

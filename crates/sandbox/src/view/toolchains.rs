@@ -8,26 +8,15 @@ use std::path::{Path, PathBuf};
 use super::{Builder, HOME};
 
 /// Parts of an install root that hold programs and libraries.
-const PARTS: &[&str] = &[
-    "bin",
-    "sbin",
-    "lib",
-    "lib64",
-    "libexec",
-    "include",
-    "share",
-    "pyvenv.cfg",
-    // conda
-    "conda-meta",
-    "condabin",
-    "compiler_compat",
-    "ssl",
-    "x86_64-conda-linux-gnu",
-    // Java and Go below home
-    "jmods",
-    "conf",
-    "pkg/tool",
-    "src",
+const PARTS: &[&str] =
+    &["bin", "sbin", "lib", "lib64", "libexec", "include", "share", "pyvenv.cfg"];
+
+/// More parts, where a marker tells what kind of root it is. A directory `conf` or `src` of
+/// anything else may hold secrets.
+const MARKED_PARTS: &[(&str, &[&str])] = &[
+    ("conda-meta", &["conda-meta", "condabin", "compiler_compat", "ssl", "x86_64-conda-linux-gnu"]),
+    ("lib/modules", &["release", "jmods", "conf/security", "conf/net.properties"]),
+    ("pkg/tool", &["pkg", "src", "VERSION", "go.env"]),
 ];
 
 /// Install roots below home whose `bin` may be in `PATH`; `*` is any one name.
@@ -39,6 +28,9 @@ const ROOTS: &[&str] = &[
     ".sdkman/candidates/*/*",
     ".local/share/uv/python/*",
     ".pyenv/versions/*",
+    ".npm-global",
+    ".bun",
+    ".deno",
     "miniconda3",
     "anaconda3",
     "miniforge3",
@@ -106,7 +98,8 @@ fn is_root(builder: &Builder<'_>, root: &Path) -> bool {
 }
 
 fn add_root(builder: &mut Builder<'_>, root: &Path) {
-    for part in PARTS {
+    let marked = MARKED_PARTS.iter().filter(|(marker, _)| root.join(marker).exists());
+    for part in PARTS.iter().chain(marked.flat_map(|(_, parts)| *parts)) {
         builder.bind(&root.join(part));
     }
 }
