@@ -11,7 +11,7 @@ const UNFINISHED: &[&str] =
 /// stand for any user.
 const MACHINE_PATHS: &[&str] =
     &[concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/tm", "p/.tmp")];
-const ANY_USER: &[&str] = &["user", "agent", "me"];
+const ANY_USER: &[&str] = &["user", "agent", "me", "new", "someone"];
 
 /// Notes about work that is left.
 pub(crate) fn unfinished(project: &Project) -> Vec<Offence> {
