@@ -1,5 +1,8 @@
 //! The boundary, tried out and attacked, as root and as an ordinary user.
 
+// What only tests call is a test too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod calls;
 mod deaths;
 mod limits;
