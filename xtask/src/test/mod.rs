@@ -30,7 +30,11 @@ const STEPS: &[Step] = &[
 ];
 
 /// Licences, bans and sources, for whoever has the program.
-const DENY: Step = ("dependencies", &["cargo-deny", "--locked", "--all-features", "check"], &[]);
+const DENY: Step = (
+    "dependencies",
+    &["cargo-deny", "--locked", "--all-features", "check", "bans", "licenses", "sources"],
+    &[],
+);
 const NEXTEST: Step =
     ("tests", &[CARGO, "nextest", "run", "--locked", "--workspace"], &[SNAPSHOTS]);
 const CARGO_TEST: Step = ("tests", &[CARGO, "test", "--locked", "--workspace"], &[SNAPSHOTS]);
