@@ -100,7 +100,14 @@ impl LazySessions {
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let view = View::of_host(&path_variable(), Path::new(&home()), &variable);
-        let native = NativeSessions::new(launcher, view, self.dir.clone(), Box::new(variable));
+        let native = NativeSessions::new(
+            launcher,
+            view,
+            self.dir.clone(),
+            Box::new(variable),
+            Arc::new(SystemClock),
+            Arc::new(SystemEntropy),
+        );
         Ok(Arc::clone(started.insert(Arc::new(native))))
     }
 }

@@ -3,6 +3,7 @@
 //! `native` is the real thing; the simulator has its own. Must never know phases, budgets or
 //! branches.
 
+mod disk;
 pub mod native;
 
 use std::io::Read;

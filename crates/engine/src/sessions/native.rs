@@ -10,6 +10,7 @@ use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::ports::{Clock, Entropy};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_sandbox::{
     Call, CallIo, CallResult, CallSpec, Launcher, SandboxSpec, Session, SessionEnd, View,
@@ -17,6 +18,7 @@ use cofferdam_sandbox::{
 use cofferdam_tools::{Hands, Running};
 use cofferdam_workspace::{Carry, ScanBounds, Workspace};
 
+use super::disk::{DiskWatch, Running as RunningCalls, Watched};
 use super::{Left, OpenSession, SessionOrder, Sessions};
 use crate::denials::DenialBook;
 
@@ -34,9 +36,13 @@ pub struct NativeSessions {
     launcher: Launcher,
     view: View,
     dir: PathBuf,
-    /// Variables of the host that a profile may let in.
-    variables: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+    variables: Variables,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
 }
+
+/// Variables of the host that a profile may let in.
+pub type Variables = Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>;
 
 impl NativeSessions {
     /// `dir` is the directory that holds a directory for each session.
@@ -44,9 +50,11 @@ impl NativeSessions {
         launcher: Launcher,
         view: View,
         dir: PathBuf,
-        variables: Box<dyn Fn(&str) -> Option<OsString> + Send + Sync>,
+        variables: Variables,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { launcher, view, dir, variables }
+        Self { launcher, view, dir, variables, clock, entropy }
     }
 
     fn workspace(
@@ -110,12 +118,28 @@ impl Sessions for NativeSessions {
                 return Err(error.into());
             }
         };
+        let (workspace, running) = (Arc::new(workspace), RunningCalls::default());
+        let disk = DiskWatch::start(Watched {
+            run: order.run,
+            session: order.session,
+            workspace: Arc::clone(&workspace),
+            limits: order.policy.limits(),
+            running: Arc::clone(&running),
+            book: Arc::clone(&order.book),
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::clone(&self.entropy),
+        })
+        .map_err(|error| {
+            Problem::new(Code::BoundaryUnavailable, format!("the disk limit: {error}"))
+        })?;
         let native = NativeSession {
             session: Arc::new(session),
-            workspace: Mutex::new(Some(Arc::new(workspace))),
+            workspace: Mutex::new(Some(workspace)),
             book: order.book,
+            running,
             disk_bytes: order.policy.limits().disk_bytes,
             scratch,
+            _disk: disk,
         };
         native.require(order.policy.tables().session.required_walls.iter().copied())?;
         Ok(Arc::new(native))
@@ -126,8 +150,10 @@ struct NativeSession {
     session: Arc<Session>,
     workspace: Mutex<Option<Arc<Workspace>>>,
     book: Arc<DenialBook>,
+    running: RunningCalls,
     disk_bytes: u64,
     scratch: PathBuf,
+    _disk: DiskWatch,
 }
 
 impl NativeSession {
@@ -153,11 +179,17 @@ impl NativeSession {
     }
 }
 
-struct NativeCall(Call);
+struct NativeCall {
+    call: Call,
+    id: CallId,
+    running: RunningCalls,
+}
 
 impl Running for NativeCall {
     fn wait(self: Box<Self>) -> CallResult {
-        self.0.wait()
+        let result = self.call.wait();
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        result
     }
 }
 
@@ -167,7 +199,11 @@ impl Hands for NativeSession {
     }
 
     fn start(&self, spec: CallSpec, io: CallIo) -> Result<Box<dyn Running>, Problem> {
-        Ok(Box::new(NativeCall(self.session.call(spec, io)?)))
+        let id = spec.id.clone();
+        let call = self.session.call(spec, io)?;
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.insert(id.clone(), call.stopper());
+        Ok(Box::new(NativeCall { call, id, running: Arc::clone(&self.running) }))
     }
 
     fn denials(&self, call: &CallId) -> Vec<Denial> {

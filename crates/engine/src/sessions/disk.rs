@@ -1,0 +1,110 @@
+//! The disk limit of a workspace: ext4 has no quota for a writable layer, so it is looked at again
+//! and again, and what writes too much is stopped.
+//!
+//! Between two looks a session can write more than its limit: the wall is `degraded`, and its
+//! report says so. A breach stops the calls under way and is a denial of each; the session stays,
+//! so that what is too much can be removed.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use cofferdam_contract::denial::{Attribution, Denial, DenialSource, DeniedProcess, Operation};
+use cofferdam_contract::ids::{CallId, DenialId, RunId, SessionId};
+use cofferdam_contract::limits::Limits;
+use cofferdam_contract::ports::{Clock, Entropy};
+use cofferdam_sandbox::{DenialSink as _, Stopper};
+use cofferdam_workspace::{Usage, Workspace};
+
+use crate::denials::DenialBook;
+
+/// Least time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A look may take at most this part of the time.
+const LOOK_SHARE: u32 = 20;
+
+/// The calls under way.
+pub(super) type Running = Arc<Mutex<HashMap<CallId, Stopper>>>;
+
+/// What is looked after.
+pub(super) struct Watched {
+    pub(super) run: RunId,
+    pub(super) session: SessionId,
+    pub(super) workspace: Arc<Workspace>,
+    pub(super) limits: Limits,
+    pub(super) running: Running,
+    pub(super) book: Arc<DenialBook>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+/// Looks until it is dropped.
+pub(super) struct DiskWatch {
+    _over: Sender<()>,
+}
+
+impl DiskWatch {
+    /// Starts looking.
+    ///
+    /// # Errors
+    /// If there can be no further thread.
+    pub(super) fn start(watched: Watched) -> std::io::Result<Self> {
+        let (over, is_over) = channel::<()>();
+        std::thread::Builder::new().name("disk-limit".to_owned()).spawn(move || {
+            let mut pause = LOOK_EVERY;
+            let mut was_complete = true;
+            while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let started = Instant::now();
+                // A vanished workspace is a session that is over.
+                let Ok(usage) = watched.workspace.usage() else { return };
+                watched.judge(usage, was_complete);
+                was_complete = usage.is_complete;
+                pause = LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
+            }
+        })?;
+        Ok(Self { _over: over })
+    }
+}
+
+impl Watched {
+    /// What cannot be counted twice in a row counts as too much: hiding it must not pay.
+    fn judge(&self, usage: Usage, was_complete: bool) {
+        let hidden = !usage.is_complete && !was_complete;
+        let target = match usage {
+            _ if hidden => "the workspace: it cannot be counted".to_owned(),
+            Usage { bytes, .. } if bytes > self.limits.disk_bytes => {
+                format!("the workspace: {bytes} of {} bytes", self.limits.disk_bytes)
+            }
+            Usage { inodes, .. } if inodes > self.limits.inodes => {
+                format!("the workspace: {inodes} of {} files", self.limits.inodes)
+            }
+            _ => return,
+        };
+        let running =
+            std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
+        for (call, stopper) in running {
+            self.book.denied(self.denial(call, &target));
+            stopper.stop();
+        }
+    }
+
+    fn denial(&self, call: CallId, target: &str) -> Denial {
+        Denial {
+            id: DenialId::generate(&*self.clock, &*self.entropy),
+            run: Some(self.run.clone()),
+            session: self.session.clone(),
+            call: Some(call),
+            attribution: Attribution::Inferred,
+            at: self.clock.now(),
+            source: DenialSource::Limit,
+            operation: Operation::Resource,
+            target: target.to_owned(),
+            rule: "limit.disk".to_owned(),
+            reason_code: "disk_limit".to_owned(),
+            process: DeniedProcess { pid: None, exe: None, argv0: None },
+            count: 1,
+            hint: "remove what is not needed; the session stays open".to_owned(),
+        }
+    }
+}
