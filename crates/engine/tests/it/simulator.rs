@@ -5,6 +5,7 @@
 //! no effect twice, none lost, the chains whole, the run settled, the repository as in a world
 //! where nobody died.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam_contract::events::{EffectEvent, EventBody};
@@ -46,8 +47,8 @@ fn wished(world: &World, class: TaskType) -> RuntimeRequest {
 }
 
 /// One life that ends as `death` says, and one after it that does not end.
-async fn live_twice(death: Death, class: TaskType) -> bool {
-    let world = World::new(42);
+async fn live_twice(death: Death, class: TaskType, cache: &Path) -> bool {
+    let world = World::with_cache(42, Some(cache));
     let before = world.git(&["rev-parse", "main"]);
     let first = match world.boot(death).await {
         Ok(engine) => wish(&engine, &world, class).await.map(|_| ()),
@@ -118,15 +119,17 @@ struct Deaths {
 }
 
 async fn die_everywhere(class: TaskType, writes: u64, crossings: u64) {
+    let cache = tempfile::tempdir().unwrap();
     let mut died = 0_u64;
     for n in 0..writes {
         for journal in [FaultPlan::Before(n), FaultPlan::After(n)] {
-            died += u64::from(live_twice(Death { journal, crossing: None }, class).await);
+            died +=
+                u64::from(live_twice(Death { journal, crossing: None }, class, cache.path()).await);
         }
     }
     for n in 0..crossings {
         let death = Death { journal: FaultPlan::Never, crossing: Some(n) };
-        died += u64::from(live_twice(death, class).await);
+        died += u64::from(live_twice(death, class, cache.path()).await);
     }
     // A death after the very last write is not noticed by the first life; all others must be.
     assert!(died + 2 >= 2 * writes + crossings, "{died} deaths of {writes} and {crossings}");

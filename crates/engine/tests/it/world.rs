@@ -83,6 +83,7 @@ impl Death {
 /// What lies on disk, and so survives every death.
 pub(crate) struct World {
     dir: tempfile::TempDir,
+    cache: PathBuf,
     pub(crate) profile: Profile,
     clock: Arc<Ticks>,
     entropy: Arc<Seeded>,
@@ -91,10 +92,17 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
+        Self::with_cache(seed, None)
+    }
+
+    /// Worlds of one seed have the same first commit, so that a cache of prepared bases serves
+    /// them all.
+    pub(crate) fn with_cache(seed: u64, cache: Option<&Path>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut profile = builtin("assist").unwrap();
         profile.gate.detect = false;
         let world = Self {
+            cache: cache.map_or_else(|| dir.path().join("cache"), Path::to_owned),
             dir,
             profile,
             clock: Arc::default(),
@@ -133,6 +141,8 @@ impl World {
             .current_dir(self.repository())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_DATE", "2026-01-31T12:00:00Z")
+            .env("GIT_COMMITTER_DATE", "2026-01-31T12:00:00Z")
             .output()
             .unwrap();
         assert!(
@@ -157,7 +167,7 @@ impl World {
         let journal = Journal::with_faults(options, death.journal).await?;
         let broker = Broker::open(BrokerOptions {
             store: self.path("store"),
-            cache: self.path("cache"),
+            cache: self.cache.clone(),
             git: Git::find(&std::env::var_os("PATH").unwrap())?,
             crash_point: self.crash_point(death.crossing),
             fetch_environment: vec![],
