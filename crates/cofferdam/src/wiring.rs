@@ -199,19 +199,6 @@ fn is_secret(name: &OsStr, listed: &std::collections::BTreeSet<String>) -> bool 
     listed.contains(&*name) || SECRET_WORDS.iter().any(|word| upper.contains(word))
 }
 
-/// The signer of the journal, for evidence.
-pub(crate) struct JournalSigner<'a>(pub(crate) &'a cofferdam_journal::Journal);
-
-impl cofferdam_evidence::Signer for JournalSigner<'_> {
-    fn public_key(&self) -> [u8; 32] {
-        self.0.signer().public_bytes()
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<[u8; 64], Problem> {
-        Ok(self.0.signer().sign(message))
-    }
-}
-
 /// Runs `work` where blocking is allowed.
 ///
 /// # Errors

@@ -1,24 +1,17 @@
 //! `evidence`: a run as a bundle that others can verify without us.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use cofferdam_contract::check::CheckStatus;
-use cofferdam_contract::digest::Digest;
-use cofferdam_contract::events::{EventBody, RunEvent};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_engine::{Engine, RunView};
-use cofferdam_evidence::{ExportInput, Patch};
-use cofferdam_journal::Stored;
+use cofferdam_engine::verify_evidence;
 
 use super::Edge;
 use crate::dirs::shown;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::{EvidenceObject, ExportObject, VerifiedObject};
 use crate::output::{Screen, Tone};
-use crate::wiring::JournalSigner;
 
 /// Export a run's evidence, or verify a bundle offline
 #[derive(clap::Args)]
@@ -29,7 +22,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a run's evidence as a signed bundle
+    /// Write a run's evidence as a signed bundle: up to its last signed head
     Export {
         /// The run [default: the last one of the repository in the current directory]
         run: Option<RunId>,
@@ -58,71 +51,12 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
 async fn export(edge: &Edge, run: Option<RunId>, dir: &Path) -> Result<Ending, Problem> {
     let engine = edge.reader().await?;
     let run = edge.run(&engine, run).await?;
-    let journal = &engine.parts().journal;
-    let stored = journal.events(&run, 0).await?;
-    let view = engine.show(&run).await?;
-    let Some((policy, head)) = admitted_policy(&stored).zip(stored.last().map(|it| it.link)) else {
-        return Err(Problem::new(Code::NotInState, "the run was not admitted"));
-    };
-    let heads = journal.heads(&run).await?;
-    let signed = heads.last().filter(|signed| signed.head.link == head);
-    let policy = journal.blob(&policy).await?;
-    let check_outputs = check_outputs(&engine, &view).await?;
-    let patch = patch(&engine, &view).await?;
-    let events: Vec<Vec<u8>> = stored.into_iter().map(|it| it.bytes).collect();
-    let input = ExportInput {
-        run: &run,
-        events: &events,
-        head,
-        head_statement: signed.map(|signed| signed.statement.as_slice()),
-        patch: patch.as_ref().map(|(digest, bytes)| match bytes {
-            Some(bytes) => Patch::Full(bytes),
-            None => Patch::DigestOnly(*digest),
-        }),
-        policy: &policy,
-        check_outputs: &check_outputs,
-        signer: &JournalSigner(journal),
-    };
-    cofferdam_evidence::export(&input, dir)?;
+    engine.export_evidence(&run, dir.to_owned()).await?;
     let object = ExportObject { run, dir: shown(dir) };
     edge.screen.show(&object, |_, object| {
         format!("{}\nverify     cofferdam evidence verify {}\n", object.dir, object.dir)
     })?;
     Ok(DONE)
-}
-
-fn admitted_policy(stored: &[Stored]) -> Option<Digest> {
-    match &stored.first()?.event.body {
-        EventBody::Run(RunEvent::Admitted(admitted)) => Some(admitted.policy),
-        _ => None,
-    }
-}
-
-/// The full outputs of checks that are still there.
-async fn check_outputs(engine: &Engine, view: &RunView) -> Result<Vec<(Digest, Vec<u8>)>, Problem> {
-    let digests: BTreeSet<Digest> = view.checks.iter().filter_map(|check| check.output).collect();
-    let mut outputs = vec![];
-    for digest in digests {
-        outputs.push((digest, engine.parts().journal.blob(&digest).await?));
-    }
-    Ok(outputs)
-}
-
-/// The patch, or its digest alone where the secrets check found something in it.
-async fn patch(
-    engine: &Engine,
-    view: &RunView,
-) -> Result<Option<(Digest, Option<Vec<u8>>)>, Problem> {
-    if view.digest.is_none() {
-        return Ok(None);
-    }
-    let patch = engine.diff(&view.run).await?.patch;
-    let fired = view
-        .checks
-        .iter()
-        .any(|check| check.name == "secrets" && check.status != CheckStatus::Passed);
-    let digest = Digest::of(&patch);
-    Ok(Some((digest, (!fired).then_some(patch))))
 }
 
 fn verify(edge: &Edge, dir: &Path, key: Option<String>) -> Result<Ending, Problem> {
@@ -131,7 +65,7 @@ fn verify(edge: &Edge, dir: &Path, key: Option<String>) -> Result<Ending, Proble
         None => edge.configuration.config()?.trusted_key,
     };
     let key = key.map(|key| key_text(edge, key)).transpose()?;
-    let report = cofferdam_evidence::verify(dir, key.as_deref())?;
+    let report = verify_evidence(dir, key.as_deref())?;
     let checks = report.checks.into_iter().map(|check| VerifiedObject {
         name: check.name.to_owned(),
         ok: check.ok,

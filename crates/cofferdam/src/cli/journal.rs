@@ -24,7 +24,7 @@ enum Command {
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     let Command::Verify = args.command;
-    let report = edge.reader().await?.parts().journal.verify().await?;
+    let report = edge.reader().await?.verify_journal().await?;
     let faults = report.faults.iter().map(|fault| FaultObject {
         run: fault.run.clone(),
         sequence: fault.sequence,

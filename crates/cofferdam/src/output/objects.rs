@@ -235,7 +235,7 @@ pub(crate) struct ExportObject {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct PruneObject {
     /// Runs whose text was deleted; their events stay.
-    pub(crate) runs: Vec<RunId>,
+    pub(crate) runs: u64,
     /// Blobs that were deleted.
     pub(crate) blobs: u64,
     /// Prepared bases that were removed from the cache.

@@ -17,7 +17,7 @@ fn names_that_mean_nothing() {
     let world = World::new();
     assert_eq!(world.run(&["run", "--base", "nope", "--", "true"]).refusal(2), "revision_unknown");
     let unknown = "run_00000000000000000000000000";
-    for command in ["show", "events", "diff", "review", "stop", "rollback", "recheck", "prune"] {
+    for command in ["show", "events", "diff", "review", "stop", "rollback", "recheck"] {
         assert_eq!(world.run(&[command, unknown]).refusal(2), "run_unknown", "{command}");
     }
     let done = world.run(&["run", "--profile", "nope", "--", "true"]);

@@ -4,6 +4,7 @@ use crate::world::{World, shape, text};
 
 const COMMANDS: &[&[&str]] = &[
     &[],
+    &["demo"],
     &["run"],
     &["list"],
     &["show"],
@@ -103,14 +104,14 @@ fn lists_and_configuration_have_the_documented_fields() {
 }
 
 #[test]
-fn a_run_in_work_keeps_its_text_and_an_ended_one_can_be_pruned() {
+fn a_run_that_waits_keeps_its_text_and_an_ended_one_does_not() {
     let world = World::new();
-    let run = world.edit("echo 1 > a");
-    let id = text(&run, "run");
-    assert_eq!(world.run(&["prune", id]).refusal(7), "not_in_state");
-    world.run(&["reject", id, "--reason", "no"]).expect(0);
-    let pruned = world.run(&["prune", id, "--json"]).object(0);
-    assert_eq!(pruned["runs"][0], id);
+    world.edit("echo said; echo 1 > a");
+    assert_eq!(world.run(&["prune", "--json"]).object(0)["runs"], 0);
+    assert_eq!(world.run(&["show", "--output"]).expect(0), "said\n");
+    world.run(&["reject", "--reason", "no"]).expect(0);
+    assert_eq!(world.run(&["prune", "--json"]).object(0)["runs"], 1);
+    assert_ne!(world.run(&["show", "--output"]).code, Some(0));
     world.run(&["journal", "verify"]).expect(0);
 }
 
