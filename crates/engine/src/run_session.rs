@@ -66,14 +66,12 @@ impl RunSession {
         let open = blocking(move || {
             let mut nothing = std::iter::empty();
             let mut contents;
-            let fill: &mut dyn Iterator<Item = Result<TreeChange<'_>, Problem>> = match result {
+            let fill: &mut dyn Iterator<Item = Result<TreeChange<'static>, Problem>> = match result
+            {
                 None => &mut nothing,
                 Some(tree) => {
                     let changeset = parts.broker.changeset(&repository, &base_tree, &tree)?;
-                    contents = parts
-                        .broker
-                        .contents(&repository, &changeset)?
-                        .map(|it| it.map_err(Problem::from));
+                    contents = parts.broker.contents(&repository, &changeset)?;
                     &mut contents
                 }
             };

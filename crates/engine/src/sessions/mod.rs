@@ -32,7 +32,7 @@ pub struct SessionOrder<'a> {
     /// Checkout of the base.
     pub base_root: PathBuf,
     /// What is put over the base before it starts: a checkpoint or a result.
-    pub fill: &'a mut dyn Iterator<Item = Result<TreeChange<'a>, Problem>>,
+    pub fill: &'a mut dyn Iterator<Item = Result<TreeChange<'static>, Problem>>,
     /// Ignored directories of the repository to carry in: source and path.
     pub carry: Vec<(PathBuf, RepoPath)>,
     /// Where the workspace is inside.
