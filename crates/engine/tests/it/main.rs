@@ -1,5 +1,7 @@
 //! The flow with a real journal and real git, and sessions that are plain directories.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
 mod flow;
 mod simulator;
 mod tables;
