@@ -3,8 +3,10 @@
 
 use std::io::{self, IoSlice, Read, Write as _};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
 use cofferdam_contract::problem::{Code, Problem};
@@ -25,6 +27,18 @@ const TRIES_MAX: usize = 3;
 /// A connection to the supervisor.
 pub(crate) struct Connection {
     stream: UnixStream,
+}
+
+/// Ends a connection that somebody waits on.
+pub(crate) struct Line {
+    stream: UnixStream,
+}
+
+impl Line {
+    /// Ends it: the supervisor stops the call, and whoever waits for the answer gets none.
+    pub(crate) fn hang_up(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
 }
 
 impl Connection {
@@ -77,6 +91,17 @@ impl Connection {
             .map_err(|error| lost(&error.into()))?;
         let rest = self.stream.write_all(&frame[sent..]).and_then(|()| self.stream.write_all(body));
         rest.map_err(|error| lost(&error))
+    }
+
+    /// The same connection, for whoever may have to end it from elsewhere.
+    ///
+    /// # Errors
+    /// `internal` without a free descriptor.
+    pub(crate) fn line(&self) -> Result<Line, Problem> {
+        let stream = self.stream.try_clone();
+        stream
+            .map(|stream| Line { stream })
+            .map_err(|error| Problem::new(Code::Internal, error.to_string()))
     }
 
     /// Can be read when the answer is there or the supervisor went away.
@@ -189,5 +214,3 @@ fn lost(error: &io::Error) -> Problem {
         "cofferdam session list shows what is open; see supervisor.log in the state directory",
     )
 }
-
-use std::os::unix::process::CommandExt as _;

@@ -73,15 +73,14 @@ fn sessions_are_told_apart_and_need_not_be_of_this_repository() {
 fn calls_of_one_session_run_side_by_side() {
     let world = World::new();
     world.run(&["session", "start"]).expect(0);
-    // Each waits for a file that the other makes.
-    let script = |mine: &str, other: &str| {
-        format!("touch /tmp/{mine}; until test -e /tmp/{other}; do sleep 0.01; done")
-    };
+    world.run(&["session", "exec", "--", "mkfifo", "/tmp/meeting"]).expect(0);
+    // Neither can end before the other is there.
+    let scripts = ["echo word > /tmp/meeting", "read word < /tmp/meeting && test $word = word"];
     std::thread::scope(|scope| {
         let world = &world;
-        let calls = [script("a", "b"), script("b", "a")].map(|script| {
+        let calls = scripts.map(|script| {
             scope.spawn(move || {
-                world.run(&["session", "exec", "--timeout", "60s", "--", "sh", "-c", &script])
+                world.run(&["session", "exec", "--timeout", "60s", "--", "sh", "-c", script])
             })
         });
         for call in calls {

@@ -69,3 +69,29 @@ fn a_diff_is_escaped_on_a_terminal_and_exact_elsewhere() {
     let seen = shown(&world, &["diff"]);
     assert!(seen.contains("+x\\x1b[2Jy") && !seen.contains("\x1b[2J"), "{seen:?}");
 }
+
+#[test]
+fn a_signal_finds_the_callers_terminal_as_it_was() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    for command in [["session", "exec"].as_slice(), &["exec"]] {
+        let (mut master, inside) = terminal();
+        let before = rustix::termios::tcgetattr(&inside).unwrap();
+        let args = [command, &["-t", "--", "sh", "-c", "echo started; exec sleep 600"]].concat();
+        let end = || Stdio::from(inside.try_clone().unwrap());
+        let mut child =
+            world.command(&args).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        let mut seen = vec![];
+        while !seen.ends_with(b"started\r\n") {
+            let mut byte = [0];
+            master.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        let local = |it: &rustix::termios::Termios| it.local_modes;
+        assert_ne!(local(&rustix::termios::tcgetattr(&inside).unwrap()), local(&before));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(143));
+        assert_eq!(local(&rustix::termios::tcgetattr(&inside).unwrap()), local(&before));
+    }
+}

@@ -9,9 +9,9 @@ use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::SessionId;
 use cofferdam_contract::problem::{Code, Problem};
 
-use super::super::Edge;
 use super::super::exec::{Flags, failed, piped_stdin};
 use super::super::request::{duration, text_of};
+use super::super::{Edge, interrupted};
 use super::{Target, unexpected};
 use crate::dirs::Dirs;
 use crate::exit::{Ending, of_call};
@@ -20,6 +20,7 @@ use crate::output::objects::ExecObject;
 use crate::relay;
 use crate::supervisor::client::Connection;
 use crate::supervisor::wire::{Answer, Called, ExecOrder, Request, Which};
+use crate::wiring::blocking;
 
 /// Run one command in an open session, and pass input, output and exit code through
 ///
@@ -45,11 +46,34 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         background: args.background,
         capture: edge.screen.json,
     });
-    Ok(carry_out(&edge.dirs, &edge.screen, order))
+    if !args.flags.terminal {
+        return Ok(carry_out(&edge.dirs, &edge.screen, order));
+    }
+    let ended = match order {
+        Ok(order) => on_terminal(&edge.dirs, order).await,
+        Err(problem) => Err(problem),
+    };
+    Ok(ended.unwrap_or_else(|problem| failed(&edge.screen, &problem)))
+}
+
+/// A signal ends the relay before it ends this process, so that the caller's terminal is put back
+/// as it was.
+async fn on_terminal(dirs: &Dirs, order: ExecOrder) -> Result<Ending, Problem> {
+    let connection = Connection::to_session(dirs)?;
+    let line = connection.line()?;
+    let relaying = blocking(move || relayed(connection, order));
+    tokio::pin!(relaying);
+    let code = tokio::select! {
+        ending = &mut relaying => return ending,
+        code = interrupted() => code?,
+    };
+    line.hang_up();
+    let _ = relaying.await;
+    Ok(Ending::Program(code))
 }
 
 /// Carries out a plain `session exec` from the bare command line; `None` for anything that needs
-/// the full parser: help, a mistake.
+/// the full parser or a runtime: help, a mistake, a terminal.
 pub(crate) fn fast(args: &[OsString]) -> Option<ExitCode> {
     let mut args = args.iter();
     let expected = ["session", "exec"];
@@ -70,7 +94,6 @@ pub(crate) fn fast(args: &[OsString]) -> Option<ExitCode> {
             "--" => break,
             "--json" => order.capture = true,
             "--background" => order.background = true,
-            "-t" | "--terminal" => order.terminal = true,
             "--timeout" => {
                 let time = duration(args.next()?.to_str()?).ok()?;
                 order.timeout_ms = u64::try_from(time.as_millis()).ok();
@@ -81,7 +104,7 @@ pub(crate) fn fast(args: &[OsString]) -> Option<ExitCode> {
             _ => return None,
         }
     }
-    if args.len() == 0 || (order.capture && order.terminal) {
+    if args.len() == 0 {
         return None;
     }
     let screen = Screen::of_process(order.capture);
@@ -96,7 +119,7 @@ pub(crate) fn fast(args: &[OsString]) -> Option<ExitCode> {
 fn carry_out(dirs: &Dirs, screen: &Screen, order: Result<ExecOrder, Problem>) -> Ending {
     let carried = order.and_then(|order| match order.capture {
         true => captured(dirs, screen, order),
-        false => passed(dirs, order),
+        false => relayed(Connection::to_session(dirs)?, order),
     });
     carried.unwrap_or_else(|problem| failed(screen, &problem))
 }
@@ -123,9 +146,8 @@ fn captured(dirs: &Dirs, screen: &Screen, order: ExecOrder) -> Result<Ending, Pr
     Ok(ending)
 }
 
-fn passed(dirs: &Dirs, order: ExecOrder) -> Result<Ending, Problem> {
+fn relayed(mut connection: Connection, order: ExecOrder) -> Result<Ending, Problem> {
     let system = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
-    let mut connection = Connection::to_session(dirs)?;
     let (ends, relay) = relay::open(order.terminal).map_err(system)?;
     let descriptors = [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
     connection.send(Request::Exec(order), &[], &descriptors)?;
