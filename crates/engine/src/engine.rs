@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cofferdam_contract::events::{Event, EventBody, Resumed, RunEvent, SessionEvent};
-use cofferdam_contract::ids::{CommandId, RunId};
+use cofferdam_contract::ids::{CommandId, PrincipalId, RequestId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_contract::request::{DriverRequest, RuntimeRequest, TaskType};
+use cofferdam_contract::request::{DriverRequest, PatchSource, RuntimeRequest, TaskType};
 use cofferdam_journal::{CommandRow, Hold, JournalError, NewCommand, RunRow};
 use serde::{Deserialize, Serialize};
 
@@ -280,6 +280,43 @@ impl Engine {
             }
         }
         Ok(settled)
+    }
+
+    /// Asks for the inverse of a run's change on top of the branch that it was merged into: what a
+    /// rollback becomes once others have built upon it. A proposal of its own, with a gate and an
+    /// approval of its own.
+    ///
+    /// # Errors
+    /// `not_in_state` unless the run was merged; the refusal of the new request.
+    pub async fn admit_revert(&self, run: &RunId, by: PrincipalId) -> Result<Admitting, Problem> {
+        let State::Merged(applied) = fold(&self.events(run, 0).await?)? else {
+            let detail = "only a change that was merged is reverted on top of a branch";
+            return Err(Problem::new(Code::NotInState, detail));
+        };
+        let merged = applied.merged.as_ref().map_or(&applied.applied, |effect| effect);
+        let mut request = self.parts.admissions.get(run)?.request;
+        let (source, base) =
+            (request.repository.source.clone(), &applied.proposed.ground.base.tree);
+        let (base, tree) = (base.clone(), applied.proposed.worked.tree.clone());
+        let parts = Arc::clone(&self.parts);
+        let inverse = blocking(move || {
+            let repository = parts.broker.locate(&source)?;
+            Ok(parts.broker.patch(&repository, &tree, &base)?)
+        })
+        .await?;
+        let inverse = String::from_utf8(inverse).map_err(|_| {
+            Problem::new(Code::RepositoryUnsupported, "the inverse of the change is not text")
+                .hint("revert the commit by hand: cofferdam show names it")
+        })?;
+        request.request_id = RequestId::generate(&*self.parts.clock, &*self.parts.entropy);
+        request.idempotency_key = None;
+        request.timestamp_utc = self.parts.clock.now();
+        request.deadline_utc = None;
+        request.actor = by;
+        request.task = format!("revert {run}");
+        request.repository.base = merged.intent.branch().to_owned();
+        request.driver = DriverRequest::Patch { from: PatchSource::Text(inverse) };
+        self.admit(request).await
     }
 
     // ── Queries ─────────────────────────────────────────────────────────────────────────────────

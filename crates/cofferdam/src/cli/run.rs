@@ -131,7 +131,7 @@ async fn approve(edge: &Edge, engine: &Engine, view: RunView) -> Result<RunView,
     Ok(engine.command(&view.run, given, edge.observer()).await?.view)
 }
 
-async fn show(edge: &Edge, engine: &Engine, view: RunView) -> Result<Ending, Problem> {
+pub(super) async fn show(edge: &Edge, engine: &Engine, view: RunView) -> Result<Ending, Problem> {
     let ending = of_run(&view.state, view.problem.as_ref());
     let text = match (edge.screen.json, &view.digest) {
         (false, Some(_)) => {

@@ -73,7 +73,7 @@ pub(super) async fn approve(
         resource: super::apply::run_branch(live),
         proposal: *digest,
         approved_at_utc: now,
-        expires_at_utc: None,
+        expires_at_utc: Some(now.plus_ms(live.policy.tables().approval.expires_after_ms)),
         conditions: vec![],
     };
     Ok(Turned::Events(vec![EventBody::Approval(ApprovalEvent::Granted(approval))]))

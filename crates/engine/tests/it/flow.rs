@@ -200,3 +200,27 @@ async fn the_base_commit_can_narrow_and_the_working_tree_cannot_widen() {
     let view = engine.advance(&run, Arc::new(Unobserved)).await.unwrap();
     assert_eq!((view.state.as_str(), view.verdict), ("failed", Some(Verdict::Fail)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merge_that_others_built_upon_is_taken_back_by_a_proposal_of_its_own() {
+    let world = World::new(11);
+    let (engine, view) = proposed(&world).await;
+    command(&engine, &view.run, approve(&view)).await.unwrap();
+    command(&engine, &view.run, Command::Merge { into: "main".to_owned() }).await.unwrap();
+    world.git(&["checkout", "--quiet", "main"]);
+    world.write("other.txt", "built upon it\n");
+    world.commit("second");
+    world.git(&["checkout", "--quiet", "--detach"]);
+    let tip = world.git(&["rev-parse", "main"]);
+
+    let refused = command(&engine, &view.run, Command::Rollback {}).await.unwrap_err();
+    assert_eq!(refused.code, Code::BranchMoved);
+    assert_eq!(world.git(&["rev-parse", "main"]), tip);
+    let inverse = engine.admit_revert(&view.run, owner()).await.unwrap();
+    let shown = engine.show(&inverse.run).await.unwrap();
+    assert_eq!((shown.driver.as_str(), shown.base.unwrap().to_string()), ("patch", tip));
+    // Before a merge there is nothing that others could have built upon.
+    let other = engine.admit(world.request(&["write", "file.txt", "x\n"])).await.unwrap().run;
+    let refused = engine.admit_revert(&other, owner()).await.unwrap_err();
+    assert_eq!(refused.code, Code::NotInState);
+}
