@@ -4,6 +4,7 @@
 //! A subcommand is one module and one line in [`SUBCOMMANDS`]. Must never be needed to use
 //! Cofferdam, only to work on it.
 
+mod bench;
 mod generate;
 mod shell;
 mod test;
@@ -20,6 +21,7 @@ type Outcome = anyhow::Result<bool>;
 const SUBCOMMANDS: &[Subcommand] = &[
     ("tidy", "", "the style as a test", tidy::main),
     ("generate", "[--check]", "writes what is made from code: schemas, reference", generate::main),
+    ("bench", "[--quick]", "measures against bare processes, bubblewrap and git", bench::main),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
 ];
 

@@ -1,0 +1,87 @@
+//! Measures the runtime beside what it is compared with, in turns, and prints the page.
+//!
+//! `cargo xtask bench` runs it and writes `docs/benchmarks.md`. It may see every crate; nothing may
+//! need it. Must never judge: goals are printed beside the numbers, not enforced.
+
+mod calls;
+mod machine;
+mod measure;
+mod page;
+mod report;
+mod repositories;
+mod runs;
+mod workspaces;
+mod world;
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::machine::Machine;
+use crate::measure::Rounds;
+use crate::repositories::Generated;
+use crate::world::World;
+
+/// What is asked for on the command line.
+struct Asked {
+    quick: bool,
+    /// Tables to make; all of them if there is none.
+    only: Vec<String>,
+    dir: PathBuf,
+    binary: PathBuf,
+}
+
+fn asked() -> anyhow::Result<Asked> {
+    let mut args = std::env::args().skip(1);
+    let mut quick = false;
+    let mut only = vec![];
+    let (mut dir, mut binary) = (None, None);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--quick" => quick = true,
+            "--only" => only.push(args.next().context("--only needs calls, runs or workspaces")?),
+            "--dir" => dir = args.next().map(PathBuf::from),
+            "--program" => binary = args.next().map(PathBuf::from),
+            _ => bail!("expected --dir DIR --program FILE [--quick] [--only TABLE]…, not {arg}"),
+        }
+    }
+    let absolute = |path: Option<PathBuf>, name| {
+        let path: PathBuf = path.with_context(|| format!("{name} is missing"))?;
+        std::path::absolute(&path).with_context(|| format!("{name} {}", path.display()))
+    };
+    Ok(Asked { quick, only, dir: absolute(dir, "--dir")?, binary: absolute(binary, "--program")? })
+}
+
+fn main() -> anyhow::Result<()> {
+    let Asked { quick, only, dir, binary } = asked()?;
+    let found = std::process::Command::new("bwrap").arg("--version").output();
+    ensure!(found.is_ok(), "bwrap is missing: apt-get install bubblewrap");
+    std::fs::create_dir_all(&dir)?;
+    let repositories = dir.join("repositories");
+    let world = World::new(&dir, binary)?;
+    let small = Generated::at(&repositories, 10_000)?;
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
+    let rounds = |full: usize, few: usize, warm: usize| Rounds {
+        counted: if quick { few } else { full },
+        warm,
+    };
+    let mut tables = vec![];
+    if wanted("calls") {
+        tables.push(calls::table(&world, &small, rounds(1500, 150, 20))?);
+    }
+    if wanted("runs") {
+        tables.push(runs::table(&world, &small, rounds(60, 6, 2))?);
+    }
+    if wanted("workspaces") {
+        tables.push(workspaces::table(&world, &small, rounds(60, 6, 2), 6)?);
+        let large = Generated::at(&repositories, 200_000)?;
+        tables.push(workspaces::table(
+            &world,
+            &large,
+            rounds(60, 4, 2),
+            if quick { 4 } else { 12 },
+        )?);
+    }
+    print!("{}", page::render(&Machine::of_process(&dir), &tables));
+    Ok(())
+}

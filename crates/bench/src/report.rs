@@ -1,0 +1,78 @@
+//! What is reported: tables of times, and the claims that are read from them.
+
+use crate::measure::Timing;
+
+/// Contenders that were measured in turns, and what follows.
+pub(crate) struct Table {
+    pub(crate) title: String,
+    /// What is measured, where a name cannot say it.
+    pub(crate) about: &'static str,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) timings: Vec<Timing>,
+}
+
+/// One number that has a goal, or that explains one that has.
+pub(crate) struct Claim {
+    pub(crate) what: &'static str,
+    pub(crate) value: f64,
+    /// `×` or `ms`.
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Option<Goal>,
+    /// Where the time goes; read where the goal is missed.
+    pub(crate) where_it_goes: &'static str,
+}
+
+impl Claim {
+    /// Says where the time goes, in case the goal is missed.
+    pub(crate) fn goes(self, where_it_goes: &'static str) -> Self {
+        Self { where_it_goes, ..self }
+    }
+}
+
+/// What the number should be.
+#[derive(Clone, Copy)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// The medians of one table, for claims.
+pub(crate) struct Medians<'a>(pub(crate) &'a [Timing]);
+
+impl Medians<'_> {
+    /// A median in microseconds; not a number for a contender that did not take part.
+    fn of(&self, name: &str) -> f64 {
+        self.0.iter().find(|timing| timing.name == name).map_or(f64::NAN, |it| it.p50_us)
+    }
+
+    /// How many times as long `what` takes as `against`.
+    pub(crate) fn ratio(
+        &self,
+        what: &'static str,
+        (name, against): (&str, &str),
+        goal: Option<Goal>,
+    ) -> Claim {
+        Claim { what, value: self.of(name) / self.of(against), unit: "×", goal, where_it_goes: "" }
+    }
+
+    /// How much longer `what` takes than `without`.
+    pub(crate) fn added(
+        &self,
+        what: &'static str,
+        (name, without): (&str, &str),
+        goal: Option<Goal>,
+    ) -> Claim {
+        Claim {
+            what,
+            value: (self.of(name) - self.of(without)) / 1000.0,
+            unit: "ms",
+            goal,
+            where_it_goes: "",
+        }
+    }
+
+    /// How long it takes.
+    pub(crate) fn median(&self, what: &'static str, name: &str, goal: Option<Goal>) -> Claim {
+        Claim { what, value: self.of(name) / 1000.0, unit: "ms", goal, where_it_goes: "" }
+    }
+}
