@@ -96,10 +96,14 @@ impl Shared {
         };
         let changed = {
             let mut state = lock(&self.state);
-            let call = state.only_call();
-            let attribution = Attribution::Inferred;
-            let seen = Seen { refused, process: UNKNOWN, call, attribution };
-            state.ledger.record(seen, inner.moment())
+            let (facts, seen_at) = (Facts::default(), inner.moment());
+            if state.calls.is_empty() && state.unresolved.len() < RECORDS_MAX {
+                // A program can be quicker than the word that it was started.
+                state.unresolved.push(Unresolved { refused, facts, seen_at });
+                true
+            } else {
+                state.book(refused, facts, None, seen_at)
+            }
         };
         if changed {
             inner.nudge();
