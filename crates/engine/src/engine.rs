@@ -1,6 +1,7 @@
 //! The engine's door: admit, advance, command, attach; and the queries, which only read.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cofferdam_contract::events::{Event, EventBody, Resumed, RunEvent, SessionEvent};
@@ -26,6 +27,18 @@ const INBOX_EVERY: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct Engine {
     parts: Arc<Parts>,
+    /// Runs that were admitted here and not yet begun. They are held without a gap, so that nobody
+    /// takes one that is about to begin for one that was left.
+    admitted: Arc<Mutex<HashMap<RunId, Hold>>>,
+}
+
+/// A run that nobody held any more.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The run.
+    pub run: RunId,
+    /// Why it is not settled: the next command that writes tries again.
+    pub problem: Option<Problem>,
 }
 
 /// What came of a command.
@@ -62,7 +75,7 @@ impl Outcome {
 impl Engine {
     /// An engine of these parts.
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts) }
+        Self { parts: Arc::new(parts), admitted: Arc::default() }
     }
 
     /// Its parts, for queries that are not about one run.
@@ -79,7 +92,21 @@ impl Engine {
     /// # Errors
     /// The refusal; nothing was written then.
     pub async fn admit(&self, request: RuntimeRequest) -> Result<Admitting, Problem> {
-        admit(&self.parts, request).await
+        let (admitting, hold) = admit(&self.parts, request).await?;
+        if let Some(hold) = hold {
+            let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+            admitted.insert(admitting.run.clone(), hold);
+        }
+        Ok(admitting)
+    }
+
+    /// Holds a run: goes on holding it if it was admitted here, or takes it over.
+    async fn hold(&self, run: &RunId) -> Result<Hold, JournalError> {
+        let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+        match admitted {
+            Some(hold) => Ok(hold),
+            None => self.parts.journal.hold(run).await,
+        }
     }
 
     /// Holds a run until it rests.
@@ -91,7 +118,7 @@ impl Engine {
         run: &RunId,
         observer: Arc<dyn Observer>,
     ) -> Result<RunView, Problem> {
-        let hold = self.parts.journal.hold(run).await?;
+        let hold = self.hold(run).await?;
         self.advance_held(hold, observer, None).await
     }
 
@@ -222,7 +249,7 @@ impl Engine {
         };
         let id = self.parts.journal.command(new).await?;
         loop {
-            match self.parts.journal.hold(run).await {
+            match self.hold(run).await {
                 Ok(hold) => {
                     self.advance_held(hold, Arc::clone(&observer), None).await?;
                 }
@@ -250,18 +277,22 @@ impl Engine {
             return Err(Problem::new(Code::RequestInvalid, rule).at(Some("driver".to_owned())));
         }
         let run = self.admit(request).await?.run;
-        let hold = self.parts.journal.hold(&run).await?;
+        let hold = self.hold(&run).await?;
         let engine = self.clone();
         let drive = |port| async move { engine.advance_held(hold, observer, Some(port)).await };
         open(run, drive).await
     }
 
     /// Settles runs that nobody holds any more: `assist` ends, `autonomous` and every run with an
-    /// effect under way goes on. Before every command that writes.
+    /// effect under way goes on. Before every command that writes. One that cannot be settled,
+    /// such as for a repository that is gone, keeps nobody from working on others.
     ///
     /// # Errors
     /// What keeps the journal from being read.
-    pub async fn settle_orphans(&self, observer: Arc<dyn Observer>) -> Result<Vec<RunId>, Problem> {
+    pub async fn settle_orphans(
+        &self,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Vec<Settled>, Problem> {
         let mut settled = vec![];
         for row in self.parts.journal.runs().await? {
             let working = matches!(row.state.as_str(), "preparing" | "working" | "checking");
@@ -272,8 +303,8 @@ impl Engine {
             }
             match self.parts.journal.hold(&row.run).await {
                 Ok(hold) => {
-                    self.advance_held(hold, Arc::clone(&observer), None).await?;
-                    settled.push(row.run);
+                    let advanced = self.advance_held(hold, Arc::clone(&observer), None).await;
+                    settled.push(Settled { run: row.run, problem: advanced.err() });
                 }
                 Err(JournalError::RunHeld(_)) => {}
                 Err(error) => return Err(error.into()),

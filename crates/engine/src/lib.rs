@@ -23,7 +23,7 @@ mod wall_clock;
 
 pub use attached::{Attached, Diff};
 pub use command::{Command, CommandKind, Given};
-pub use engine::{Answer, Engine};
+pub use engine::{Answer, Engine, Settled};
 pub use parts::{Observer, Parts, Profiles, Unobserved};
 pub use run::admit::Admitting;
 pub use state::State;

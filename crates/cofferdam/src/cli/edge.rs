@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cofferdam_contract::ids::{PrincipalId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_engine::{Command, Engine, Given, Observer, RunView, Unobserved};
+use cofferdam_engine::{Command, Engine, Given, Observer, RunView, Settled, Unobserved};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Configuration;
@@ -56,12 +56,15 @@ impl Edge {
     /// The engine, for commands that write: first it settles what dead processes left.
     ///
     /// # Errors
-    /// What keeps a part from being made or an orphan from being settled.
+    /// What keeps a part from being made.
     pub(crate) async fn writer(&self) -> Result<Engine, Problem> {
         let engine = self.reader().await?;
         cofferdam_sandbox::sweep(&wiring::sessions_dir(&self.dirs));
-        for run in engine.settle_orphans(Arc::new(Unobserved)).await? {
-            self.screen.progress(&format!("settled {run}, which nobody held any more"));
+        for Settled { run, problem } in engine.settle_orphans(Arc::new(Unobserved)).await? {
+            self.screen.progress(&match problem {
+                None => format!("settled {run}, which nobody held any more"),
+                Some(problem) => format!("{run}, which nobody holds, is not settled: {problem}"),
+            });
         }
         Ok(engine)
     }

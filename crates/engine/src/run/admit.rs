@@ -12,7 +12,7 @@ use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
 use cofferdam_contract::trace::{Correlation, TraceId};
-use cofferdam_journal::{Durability, Idempotency, NewRun, Shown, Start};
+use cofferdam_journal::{Durability, Hold, Idempotency, NewRun, Shown, Start};
 use cofferdam_policy::{NARROWING_BYTES_MAX, NARROWING_FILE, Narrowing, Policy, compile};
 
 use crate::admissions::Admission;
@@ -28,14 +28,14 @@ pub struct Admitting {
     pub existed: bool,
 }
 
-/// Admits a request.
+/// Admits a request; who made a new run holds it.
 ///
 /// # Errors
 /// The refusal; nothing was written.
 pub(crate) async fn admit(
     parts: &Arc<Parts>,
     request: RuntimeRequest,
-) -> Result<Admitting, Problem> {
+) -> Result<(Admitting, Option<Hold>), Problem> {
     request.validate()?;
     let now = parts.clock.now();
     if request.deadline_utc.is_some_and(|deadline| deadline <= now) {
@@ -52,13 +52,12 @@ pub(crate) async fn admit(
     parts.admissions.put(&run, &admission)?;
     match parts.journal.start(new).await {
         Ok(Start::New { hold, .. }) => {
-            drop(hold);
             keep(parts, &run, &admission).await?;
-            Ok(Admitting { run, existed: false })
+            Ok((Admitting { run, existed: false }, Some(hold)))
         }
         Ok(Start::Known(known)) => {
             parts.admissions.remove(&run);
-            Ok(Admitting { run: known, existed: true })
+            Ok((Admitting { run: known, existed: true }, None))
         }
         // The run may have been started all the same: its record stays, and pruning looks after it.
         Err(error) => Err(error.into()),
