@@ -6,6 +6,7 @@
 //! history, an index that is fresh, no remotes, no alternates. Must never be written after that.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -141,7 +142,8 @@ impl Place {
     }
 }
 
-/// The same commit with another branch name or other cuts of history looks different inside.
+/// The same commit with another branch name or other cuts of history looks different inside. Which
+/// objects are there is known of each partial repository only by itself.
 fn key(repository: &Repository, base: &BaseCommit) -> Result<String, RepositoryError> {
     let branch = base.branch.as_deref().unwrap_or_default();
     let cuts = match repository.traits.shallow {
@@ -149,7 +151,10 @@ fn key(repository: &Repository, base: &BaseCommit) -> Result<String, RepositoryE
             .map_err(RepositoryError::io("the cuts of the history could not be read"))?,
         false => Vec::new(),
     };
-    let partial: &[u8] = if repository.traits.partial { b"partial" } else { b"" };
+    let partial = match repository.traits.partial {
+        true => repository.common_dir.as_os_str().as_bytes(),
+        false => b"",
+    };
     let digest = Digest::of_parts(&[branch.as_bytes(), &cuts, partial]).hex();
     Ok(format!("{}-{}", base.commit, &digest[..12]))
 }
