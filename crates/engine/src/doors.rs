@@ -1,18 +1,18 @@
 //! The engine's sides of the ports that calls go through: policy's answers, the record that is
-//! also watched, and the place for text.
+//! also watched, and the book of calls.
 
 use std::sync::Arc;
 
+use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
-use cofferdam_contract::digest::Digest;
-use cofferdam_contract::events::EventBody;
-use cofferdam_contract::ids::{DecisionId, RequestId, RunId};
+use cofferdam_contract::events::{CallEvent, CallOutcome, EventBody, Started};
+use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;
-use cofferdam_journal::{Durability, Recorder};
+use cofferdam_journal::{Blob, Ledger, Page, Recorder};
 use cofferdam_policy::Policy;
-use cofferdam_tools::Keep;
+use cofferdam_tools::{Book, Closing, Opening};
 
 use crate::parts::{Observer, Parts};
 
@@ -64,23 +64,53 @@ impl Record for WatchedRecord {
     }
 }
 
-/// Keeps session text as blobs, redacted.
-pub(crate) struct TextDoor {
+/// Writes calls into the journal: their text as blobs, redacted, and what they spend.
+pub(crate) struct BookDoor {
     pub(crate) parts: Arc<Parts>,
-    pub(crate) run: RunId,
+    pub(crate) ledger: Ledger,
+    pub(crate) observer: Arc<dyn Observer>,
     pub(crate) retention: Retention,
 }
 
-impl Keep for TextDoor {
-    fn keep(&self, bytes: Vec<u8>) -> PortFuture<'_, Digest> {
+impl BookDoor {
+    fn blob(&self, bytes: &[u8]) -> Blob {
+        Blob::new(self.parts.redactor.redact(bytes), self.retention)
+    }
+
+    fn page(&self, event: CallEvent, blobs: Vec<Blob>) -> Page {
+        let event = EventBody::Call(event);
+        self.observer.event(&event);
+        Page { events: vec![event], blobs }
+    }
+}
+
+impl Book for BookDoor {
+    fn open(&self, opening: Opening) -> PortFuture<'_, ReservationId> {
         Box::pin(async move {
-            let redacted = self.parts.redactor.redact(&bytes);
-            let kept = self
-                .parts
-                .journal
-                .put_blob(&self.run, redacted, self.retention, Durability::Commit)
-                .await;
-            kept.map_err(Problem::from)
+            let Opening { call, session, tool, executable, input, tool_ms } = opening;
+            let blob = self.blob(&input);
+            let input = blob.digest();
+            let started = Started { call, session, tool, executable, input };
+            let page = self.page(CallEvent::Started(started), vec![blob]);
+            let reserved = self.ledger.take_for(BudgetKind::ToolMs, tool_ms, page).await;
+            reserved.map_err(Problem::from)
+        })
+    }
+
+    fn close<'a>(&'a self, closing: Closing<'a>) -> PortFuture<'a, CallOutcome> {
+        Box::pin(async move {
+            let Closing { reservation, tool_ms, mut outcome, stdout, stderr } = closing;
+            let mut blobs = vec![];
+            for (text, kept) in [(stdout, &mut outcome.stdout), (stderr, &mut outcome.stderr)] {
+                if !text.is_empty() {
+                    let blob = self.blob(text);
+                    *kept = Some(blob.digest());
+                    blobs.push(blob);
+                }
+            }
+            let page = self.page(CallEvent::Ended(outcome.clone()), blobs);
+            self.ledger.close_with(reservation, tool_ms, page).await.map_err(Problem::from)?;
+            Ok(outcome)
         })
     }
 }

@@ -16,10 +16,10 @@ use cofferdam_journal::{Batch, Durability, Expected, Hold, NewEvent, Recorder, S
 use cofferdam_policy::Policy;
 use cofferdam_policy::authority::{Act, Role, local};
 use cofferdam_repository::{Broker, PreparedBase, Progress, Repository, RepositoryError};
-use cofferdam_tools::Keep;
+use cofferdam_tools::Book;
 
 use crate::attached::AttachPort;
-use crate::doors::{PolicyDoor, TextDoor, WatchedRecord};
+use crate::doors::{BookDoor, PolicyDoor, WatchedRecord};
 use crate::parts::{Observer, Parts};
 use crate::sessions::OpenSession;
 use crate::state::State;
@@ -82,7 +82,7 @@ pub(crate) struct Live {
     pub(crate) record: Arc<dyn Record>,
     pub(crate) spend: Arc<dyn Spend>,
     pub(crate) decide: Arc<dyn Decide>,
-    pub(crate) keep: Arc<dyn Keep>,
+    pub(crate) book: Arc<dyn Book>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) attach: Option<AttachPort>,
@@ -125,6 +125,7 @@ impl Live {
         let repository = blocking(move || Ok(of.broker.locate(&source)?)).await?;
         let actor = first.actor.clone();
         let recorder = parts.journal.recorder(&hold, actor.clone(), None);
+        let ledger = parts.journal.ledger(&hold, actor.clone());
         let record = WatchedRecord { recorder: recorder.clone(), observer: Arc::clone(&observer) };
         Ok(Self {
             decide: Arc::new(PolicyDoor {
@@ -133,12 +134,13 @@ impl Live {
                 request: request.request_id.clone(),
                 run: run.clone(),
             }),
-            keep: Arc::new(TextDoor {
+            book: Arc::new(BookDoor {
                 parts: Arc::clone(&parts),
-                run: run.clone(),
+                ledger: ledger.clone(),
+                observer: Arc::clone(&observer),
                 retention: request.retention,
             }),
-            spend: Arc::new(parts.journal.ledger(&hold, actor.clone())),
+            spend: Arc::new(ledger),
             record: Arc::new(record),
             attested: is_attested(&events),
             request: Arc::new(request),

@@ -10,6 +10,7 @@ use sqlx::sqlite::SqlitePool;
 use crate::error::JournalError;
 use crate::inbox;
 use crate::runs::{self, Shown};
+use crate::script::Script;
 use crate::store::{from_db, link, to_db};
 use crate::upcast::read_event;
 use crate::writer::{Tx, Work};
@@ -146,6 +147,8 @@ pub(crate) struct Tail {
     pub(crate) next: u64,
     pub(crate) link: Digest,
     pub(crate) correlation: Correlation,
+    /// What is written when the tail is.
+    pub(crate) script: Script,
 }
 
 impl Tail {
@@ -164,6 +167,7 @@ impl Tail {
             link: link(&last)?,
             correlation: serde_json::from_str(&correlation)
                 .map_err(|error| JournalError::Corrupt(error.to_string()))?,
+            script: Script::default(),
         })
     }
 
@@ -187,8 +191,8 @@ impl Tail {
         }
     }
 
-    /// Writes one event and moves the tail.
-    pub(crate) async fn append(
+    /// Adds one event and moves the tail.
+    pub(crate) fn append(
         &mut self,
         tx: &mut Tx<'_>,
         new: NewEvent,
@@ -212,28 +216,26 @@ impl Tail {
             return Err(JournalError::EventTooLarge { bytes: bytes.len(), bytes_max });
         }
         let link = chain::event_link(&self.link, self.next, &bytes);
-        sqlx::query("INSERT INTO events (run, sequence, link, bytes) VALUES (?, ?, ?, ?)")
-            .bind(self.run.as_str())
-            .bind(to_db(self.next))
-            .bind(link.as_bytes().as_slice())
-            .bind(bytes.as_slice())
-            .execute(&mut *tx.connection)
-            .await?;
+        self.script
+            .add("INSERT INTO events (run, sequence, link, bytes) VALUES (?, ?, ?, ?)")
+            .bind(self.run.as_str())?
+            .bind(to_db(self.next))?
+            .bind(link.as_bytes().as_slice())?
+            .bind(bytes.as_slice())?;
         self.next += 1;
         self.link = link;
         Ok(Stored { event, bytes, link })
     }
 
-    /// Writes the moved tail back.
-    pub(crate) async fn store(&self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
-        sqlx::query("UPDATE runs SET next = ?, link = ?, updated_ms = ? WHERE run = ?")
-            .bind(to_db(self.next))
-            .bind(self.link.as_bytes().as_slice())
-            .bind(to_db(tx.clock.now().unix_ms()))
-            .bind(self.run.as_str())
-            .execute(&mut *tx.connection)
-            .await?;
-        Ok(())
+    /// Writes the events and the moved tail.
+    pub(crate) async fn store(mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+        self.script
+            .add("UPDATE runs SET next = ?, link = ?, updated_ms = ? WHERE run = ?")
+            .bind(to_db(self.next))?
+            .bind(self.link.as_bytes().as_slice())?
+            .bind(to_db(tx.clock.now().unix_ms()))?
+            .bind(self.run.as_str())?;
+        self.script.run(tx).await
     }
 }
 
@@ -254,8 +256,9 @@ impl Work for Append {
         tail.check_sequence(self.expected)?;
         let mut events = Vec::with_capacity(self.batch.events.len());
         for new in std::mem::take(&mut self.batch.events) {
-            events.push(tail.append(tx, new).await?);
+            events.push(tail.append(tx, new)?);
         }
+        let next = tail.next;
         tail.store(tx).await?;
         if let Some(shown) = &self.batch.shown {
             runs::show(tx, &self.run, shown).await?;
@@ -263,6 +266,6 @@ impl Work for Append {
         for (command, outcome) in &self.batch.finished {
             inbox::finish(tx, command, outcome).await?;
         }
-        Ok(Appended { events, next: tail.next })
+        Ok(Appended { events, next })
     }
 }

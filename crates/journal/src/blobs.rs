@@ -19,11 +19,16 @@ use sqlx::sqlite::SqliteConnection;
 use crate::append::Durability;
 use crate::error::JournalError;
 use crate::redact::Redacted;
+use crate::script::Script;
 use crate::store::parse;
 use crate::writer::{Tx, Work};
 
 /// Largest blob that is stored.
 pub const BLOB_BYTES_MAX: usize = 256 << 20;
+
+/// Blobs up to this size are written in the transaction that makes them known: the write goes to
+/// memory and takes less than the way to another thread.
+const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Numbers the unfinished files of this process.
 static UNFINISHED: AtomicU64 = AtomicU64::new(0);
@@ -31,6 +36,11 @@ static UNFINISHED: AtomicU64 = AtomicU64::new(0);
 fn place(root: &Path, digest: &Digest) -> PathBuf {
     let hex = digest.hex();
     root.join(&hex[..2]).join(&hex)
+}
+
+/// Whether the file is there: it came under its name as a whole, but power may have failed since.
+fn is_whole(path: &Path, bytes: &[u8]) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.len() == bytes.len() as u64)
 }
 
 /// Writes `bytes` under `digest`, unless they are there already.
@@ -41,9 +51,8 @@ fn write(
     durability: Durability,
 ) -> std::io::Result<()> {
     let path = place(root, digest);
-    let whole = fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64);
     let directory = root.join(&digest.hex()[..2]);
-    if !whole {
+    if !is_whole(&path, bytes) {
         fs::create_dir_all(&directory)?;
         // A name of this writer's own, whoever else writes the same content now.
         let number = UNFINISHED.fetch_add(1, Ordering::Relaxed);
@@ -111,21 +120,96 @@ pub(crate) async fn kept(
     rows.into_iter().map(|(digest, run)| Ok((parse(digest)?, parse(run)?))).collect()
 }
 
-/// See [`crate::Journal::put_blob`].
+/// Redacted bytes that are to be kept.
+#[derive(Debug)]
+pub struct Blob {
+    digest: Digest,
+    bytes: Redacted<Vec<u8>>,
+    retention: Retention,
+}
+
+impl Blob {
+    /// These bytes, for so long.
+    pub fn new(bytes: Redacted<Vec<u8>>, retention: Retention) -> Self {
+        Self { digest: Digest::of(bytes.get()), bytes, retention }
+    }
+
+    /// The name that they are found by.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+/// A blob on its way, of which the database does not know yet.
 pub(crate) struct Put {
-    pub(crate) root: PathBuf,
-    pub(crate) run: RunId,
-    pub(crate) digest: Digest,
-    pub(crate) bytes: Arc<Redacted<Vec<u8>>>,
-    pub(crate) retention: Retention,
-    pub(crate) durability: Durability,
+    root: Arc<Path>,
+    run: RunId,
+    blob: Blob,
+    durability: Durability,
 }
 
 impl Put {
-    /// Writes the file, outside of any transaction.
-    pub(crate) fn write(&self) -> Result<(), JournalError> {
-        write(&self.root, &self.digest, self.bytes.get(), self.durability)
-            .map_err(|error| JournalError::file("write", &place(&self.root, &self.digest), error))
+    /// Writes the file outside of any transaction, unless it is small.
+    pub(crate) async fn begin(
+        root: &Arc<Path>,
+        run: &RunId,
+        blob: Blob,
+        durability: Durability,
+    ) -> Result<Self, JournalError> {
+        let bytes = blob.bytes.get().len();
+        if bytes > BLOB_BYTES_MAX {
+            return Err(JournalError::BlobTooLarge { bytes, bytes_max: BLOB_BYTES_MAX });
+        }
+        let put = Self { root: Arc::clone(root), run: run.clone(), blob, durability };
+        if bytes <= INLINE_BYTES_MAX && durability == Durability::Commit {
+            return Ok(put);
+        }
+        let written = tokio::task::spawn_blocking(move || put.write().map(|()| put));
+        written.await.map_err(|_| JournalError::Closed)?
+    }
+
+    fn write(&self) -> Result<(), JournalError> {
+        let Blob { digest, bytes, .. } = &self.blob;
+        write(&self.root, digest, bytes.get(), self.durability)
+            .map_err(|error| JournalError::file("write", &place(&self.root, digest), error))
+    }
+
+    /// Adds the row that says who keeps it.
+    pub(crate) fn enter(&self, tx: &mut Tx<'_>, script: &mut Script) -> Result<(), JournalError> {
+        let Blob { digest, bytes, retention } = &self.blob;
+        // The longer retention wins; "journal" is less than "run" as text.
+        script
+            .add(
+                "INSERT INTO blobs (digest, run, retention) VALUES (?, ?, ?)
+                 ON CONFLICT (digest, run) DO UPDATE
+                 SET pruned = 0, retention = min(retention, excluded.retention)",
+            )
+            .bind(digest.to_string())?
+            .bind(self.run.as_str())?
+            .bind(name(*retention))?;
+        // A small one is not there yet, and one that was may have been pruned meanwhile.
+        if !is_whole(&place(&self.root, digest), bytes.get()) {
+            self.write()?;
+        }
+        if self.durability == Durability::Commit {
+            tx.unsynced.push(place(&self.root, digest));
+        }
+        Ok(())
+    }
+
+    /// Takes the file away again, if nobody keeps it: whoever writes the same content now looks
+    /// for it once more in a transaction of its own.
+    pub(crate) async fn withdraw(&self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+        let digest = &self.blob.digest;
+        let kept: Option<i64> =
+            sqlx::query_scalar("SELECT 1 FROM blobs WHERE digest = ? AND pruned = 0 LIMIT 1")
+                .bind(digest.to_string())
+                .fetch_optional(&mut *tx.connection)
+                .await?;
+        if kept.is_none() {
+            let _ = fs::remove_file(place(&self.root, digest));
+        }
+        Ok(())
     }
 }
 
@@ -133,25 +217,10 @@ impl Work for Put {
     type Output = Digest;
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Digest, JournalError> {
-        // The longer retention wins; "journal" is less than "run" as text.
-        sqlx::query(
-            "INSERT INTO blobs (digest, run, retention) VALUES (?, ?, ?)
-             ON CONFLICT (digest, run) DO UPDATE
-             SET pruned = 0, retention = min(retention, excluded.retention)",
-        )
-        .bind(self.digest.to_string())
-        .bind(self.run.as_str())
-        .bind(name(self.retention))
-        .execute(&mut *tx.connection)
-        .await?;
-        // Between the writing of the file and this transaction a prune may have taken it away.
-        if !place(&self.root, &self.digest).exists() {
-            self.write()?;
-        }
-        if self.durability == Durability::Commit {
-            tx.unsynced.push(place(&self.root, &self.digest));
-        }
-        Ok(self.digest)
+        let mut script = Script::default();
+        self.enter(tx, &mut script)?;
+        script.run(tx).await?;
+        Ok(self.blob.digest)
     }
 }
 

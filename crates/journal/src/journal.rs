@@ -13,7 +13,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::task::spawn_blocking;
 
 use crate::append::{self, Append, Appended, Batch, Durability, Expected, Stored};
-use crate::blobs;
+use crate::blobs::{self, Blob, Put};
 use crate::error::JournalError;
 use crate::hold::{BumpEpoch, Hold, Lock};
 use crate::inbox::{self, CommandRow, NewCommand};
@@ -108,6 +108,7 @@ impl Journal {
             clock,
             entropy,
             unsynced: vec![],
+            synced: None,
             #[cfg(feature = "fault")]
             faults: Some(faults.clone()),
         };
@@ -252,7 +253,8 @@ impl Journal {
     /// The `Spend` port for the holder of a run.
     pub fn ledger(&self, hold: &Hold, actor: PrincipalId) -> Ledger {
         let account = Account { run: hold.run().clone(), epoch: hold.epoch(), actor };
-        Ledger { writer: self.writer.clone(), account: Arc::new(account) }
+        let (writer, blobs) = (self.writer.clone(), Arc::clone(&self.blobs));
+        Ledger { writer, blobs, account: Arc::new(account) }
     }
 
     /// What a run has spent, open reservations included.
@@ -279,17 +281,8 @@ impl Journal {
         durability: Durability,
     ) -> Result<Digest, JournalError> {
         self.readers()?;
-        if bytes.get().len() > blobs::BLOB_BYTES_MAX {
-            let (bytes, bytes_max) = (bytes.get().len(), blobs::BLOB_BYTES_MAX);
-            return Err(JournalError::BlobTooLarge { bytes, bytes_max });
-        }
-        let (root, run) = (self.blobs.to_path_buf(), run.clone());
-        let put = spawn_blocking(move || {
-            let digest = Digest::of(bytes.get());
-            let put = blobs::Put { root, run, digest, bytes: bytes.into(), retention, durability };
-            put.write().map(|()| put)
-        });
-        let put = put.await.map_err(|_| JournalError::Closed)??;
+        let blob = Blob::new(bytes, retention);
+        let put = Put::begin(&self.blobs, run, blob, durability).await?;
         self.writer.run(put, durability).await
     }
 

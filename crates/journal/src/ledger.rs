@@ -4,6 +4,7 @@
 //! A reservation belongs to the hold that made it. After a take-over nobody can settle it, so it
 //! counts as spent in full: that is invariant 7 after a crash.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam_contract::budget::{BudgetKind, Spent};
@@ -14,6 +15,7 @@ use cofferdam_contract::problem::Problem;
 use sqlx::sqlite::SqlitePool;
 
 use crate::append::{Durability, NewEvent, Tail};
+use crate::blobs::{Blob, Put};
 use crate::error::JournalError;
 use crate::store::{from_db, to_db};
 use crate::writer::{Tx, Work, Writer};
@@ -34,10 +36,21 @@ fn kind_of(name: &str) -> Result<BudgetKind, JournalError> {
         .ok_or_else(|| JournalError::Corrupt("a budget has an unknown kind".to_owned()))
 }
 
+/// What is written in the same transaction as a reservation or its settlement.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Events, of whoever takes from the budget.
+    pub events: Vec<EventBody>,
+    /// What they refer to.
+    pub blobs: Vec<Blob>,
+}
+
 /// The budget of one run, for its holder.
 #[derive(Clone)]
 pub struct Ledger {
     pub(crate) writer: Writer,
+    /// Where blobs are.
+    pub(crate) blobs: Arc<Path>,
     pub(crate) account: Arc<Account>,
 }
 
@@ -54,7 +67,21 @@ impl Ledger {
     /// # Errors
     /// [`JournalError::BudgetExhausted`], after the refusal was recorded as an event.
     pub async fn take(&self, kind: BudgetKind, amount: u64) -> Result<ReservationId, JournalError> {
-        let work = Reserve { account: Arc::clone(&self.account), kind, amount };
+        self.take_for(kind, amount, Page::default()).await
+    }
+
+    /// Sets `amount` aside and writes what it is for: both, or with the refusal neither.
+    ///
+    /// # Errors
+    /// As [`Ledger::take`].
+    pub async fn take_for(
+        &self,
+        kind: BudgetKind,
+        amount: u64,
+        page: Page,
+    ) -> Result<ReservationId, JournalError> {
+        let page = self.begin(page).await?;
+        let work = Reserve { account: Arc::clone(&self.account), kind, amount, page };
         let exhausted = match self.writer.run(work, Durability::Commit).await? {
             Ok(reservation) => return Ok(reservation),
             Err(exhausted) => exhausted,
@@ -69,8 +96,52 @@ impl Ledger {
     /// [`JournalError::OverSettled`] and [`JournalError::ReservationUnknown`]; the reservation is
     /// then as it was.
     pub async fn close(&self, reservation: ReservationId, spent: u64) -> Result<(), JournalError> {
-        let work = Settle { account: Arc::clone(&self.account), reservation, spent };
+        self.close_with(reservation, spent, Page::default()).await
+    }
+
+    /// Writes what came of it and replaces the reservation: both or neither.
+    ///
+    /// # Errors
+    /// As [`Ledger::close`].
+    pub async fn close_with(
+        &self,
+        reservation: ReservationId,
+        spent: u64,
+        page: Page,
+    ) -> Result<(), JournalError> {
+        let page = self.begin(page).await?;
+        let work = Settle { account: Arc::clone(&self.account), reservation, spent, page };
         self.writer.run(work, Durability::Commit).await
+    }
+
+    /// Writes the large files of a page, which would keep the writer too long.
+    async fn begin(&self, page: Page) -> Result<Begun, JournalError> {
+        let mut puts = Vec::with_capacity(page.blobs.len());
+        for blob in page.blobs {
+            let put = Put::begin(&self.blobs, &self.account.run, blob, Durability::Commit).await?;
+            puts.push(put);
+        }
+        Ok(Begun { events: page.events, puts })
+    }
+}
+
+/// A page whose large files are written.
+struct Begun {
+    events: Vec<EventBody>,
+    puts: Vec<Put>,
+}
+
+impl Begun {
+    fn enter(
+        &mut self,
+        tx: &mut Tx<'_>,
+        tail: &mut Tail,
+        by: &Account,
+    ) -> Result<(), JournalError> {
+        for put in &self.puts {
+            put.enter(tx, &mut tail.script)?;
+        }
+        std::mem::take(&mut self.events).into_iter().try_for_each(|body| by.append(tx, tail, body))
     }
 }
 
@@ -108,12 +179,20 @@ pub(crate) async fn spent(readers: &SqlitePool, run: &RunId) -> Result<Spent, Jo
 }
 
 impl Account {
-    async fn record(&self, tx: &mut Tx<'_>, event: BudgetEvent) -> Result<(), JournalError> {
-        let mut tail = Tail::read(tx, &self.run).await?;
+    /// The end of the run's chain, if this account still holds the run.
+    async fn tail(&self, tx: &mut Tx<'_>) -> Result<Tail, JournalError> {
+        let tail = Tail::read(tx, &self.run).await?;
         tail.check_epoch(self.epoch)?;
-        let body = EventBody::Budget(event);
-        tail.append(tx, NewEvent { body, actor: self.actor.clone(), cause: None }).await?;
-        tail.store(tx).await
+        Ok(tail)
+    }
+
+    fn append(
+        &self,
+        tx: &mut Tx<'_>,
+        tail: &mut Tail,
+        body: EventBody,
+    ) -> Result<(), JournalError> {
+        tail.append(tx, NewEvent { body, actor: self.actor.clone(), cause: None }).map(|_| ())
     }
 
     async fn left(&self, tx: &mut Tx<'_>, kind: BudgetKind) -> Result<u64, JournalError> {
@@ -135,6 +214,7 @@ struct Reserve {
     account: Arc<Account>,
     kind: BudgetKind,
     amount: u64,
+    page: Begun,
 }
 
 impl Work for Reserve {
@@ -142,24 +222,33 @@ impl Work for Reserve {
     type Output = Result<ReservationId, Exhausted>;
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Self::Output, JournalError> {
-        let Self { account, kind, amount } = self;
-        let left = account.left(tx, *kind).await?;
-        if *amount > left {
-            let exhausted = Exhausted { kind: *kind, asked: *amount, left };
-            account.record(tx, BudgetEvent::Exhausted(exhausted.clone())).await?;
+        let Self { account, kind, amount, page } = self;
+        let (kind, amount) = (*kind, *amount);
+        let left = account.left(tx, kind).await?;
+        let mut tail = account.tail(tx).await?;
+        if amount > left {
+            let exhausted = Exhausted { kind, asked: amount, left };
+            let event = EventBody::Budget(BudgetEvent::Exhausted(exhausted.clone()));
+            account.append(tx, &mut tail, event)?;
+            tail.store(tx).await?;
+            for put in &page.puts {
+                put.withdraw(tx).await?;
+            }
             return Ok(Err(exhausted));
         }
         let reservation = ReservationId::generate(tx.clock, tx.entropy);
-        sqlx::query("INSERT INTO reservations VALUES (?, ?, ?, ?, ?)")
-            .bind(reservation.as_str())
-            .bind(account.run.as_str())
-            .bind(name(*kind))
-            .bind(to_db(account.epoch))
-            .bind(to_db(*amount))
-            .execute(&mut *tx.connection)
-            .await?;
-        let reserved = Reserved { reservation: reservation.clone(), kind: *kind, amount: *amount };
-        account.record(tx, BudgetEvent::Reserved(reserved)).await?;
+        tail.script
+            .add("INSERT INTO reservations VALUES (?, ?, ?, ?, ?)")
+            .bind(reservation.as_str())?
+            .bind(account.run.as_str())?
+            .bind(name(kind))?
+            .bind(to_db(account.epoch))?
+            .bind(to_db(amount))?;
+        let reserved = Reserved { reservation: reservation.clone(), kind, amount };
+        let event = EventBody::Budget(BudgetEvent::Reserved(reserved));
+        account.append(tx, &mut tail, event)?;
+        page.enter(tx, &mut tail, account)?;
+        tail.store(tx).await?;
         Ok(Ok(reservation))
     }
 }
@@ -168,15 +257,16 @@ struct Settle {
     account: Arc<Account>,
     reservation: ReservationId,
     spent: u64,
+    page: Begun,
 }
 
 impl Work for Settle {
     type Output = ();
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
-        let Self { account, reservation, spent } = self;
+        let Self { account, reservation, spent, page } = self;
         let open: Option<(String, i64)> = sqlx::query_as(
-            "DELETE FROM reservations WHERE id = ? AND run = ? AND epoch = ? RETURNING kind, amount",
+            "SELECT kind, amount FROM reservations WHERE id = ? AND run = ? AND epoch = ?",
         )
         .bind(reservation.as_str())
         .bind(account.run.as_str())
@@ -189,13 +279,17 @@ impl Work for Settle {
         if spent > reserved {
             return Err(JournalError::OverSettled { spent, reserved });
         }
-        sqlx::query("UPDATE budgets SET settled = settled + ? WHERE run = ? AND kind = ?")
-            .bind(to_db(spent))
-            .bind(account.run.as_str())
-            .bind(name(kind))
-            .execute(&mut *tx.connection)
-            .await?;
+        let mut tail = account.tail(tx).await?;
+        tail.script
+            .add("DELETE FROM reservations WHERE id = ?")
+            .bind(reservation.as_str())?
+            .add("UPDATE budgets SET settled = settled + ? WHERE run = ? AND kind = ?")
+            .bind(to_db(spent))?
+            .bind(account.run.as_str())?
+            .bind(name(kind))?;
+        page.enter(tx, &mut tail, account)?;
         let settled = Settled { reservation: reservation.clone(), kind, spent };
-        account.record(tx, BudgetEvent::Settled(settled)).await
+        account.append(tx, &mut tail, EventBody::Budget(BudgetEvent::Settled(settled)))?;
+        tail.store(tx).await
     }
 }

@@ -21,6 +21,7 @@ mod ledger;
 mod record;
 mod redact;
 mod runs;
+mod script;
 mod seal;
 mod store;
 mod upcast;
@@ -28,7 +29,7 @@ mod verify;
 mod writer;
 
 pub use append::{Appended, Batch, Durability, EVENT_BYTES_MAX, Expected, NewEvent, Stored};
-pub use blobs::BLOB_BYTES_MAX;
+pub use blobs::{BLOB_BYTES_MAX, Blob};
 pub use error::JournalError;
 #[cfg(feature = "fault")]
 pub use fault::FaultPlan;
@@ -36,7 +37,7 @@ pub use hold::Hold;
 pub use inbox::{CommandRow, NewCommand};
 pub use journal::{Journal, JournalOptions};
 pub use keys::Signer;
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Page};
 pub use record::Recorder;
 pub use redact::{Redacted, RedactedStream, Redactor, SecretBytes};
 pub use runs::{Idempotency, NewRun, RunRow, Shown, Start};

@@ -204,9 +204,10 @@ impl Work for StartRun {
         }
         let mut tail = Tail::read(tx, &new.run).await?;
         let first = NewEvent { body: new.first, actor: new.actor, cause: None };
-        let stored = tail.append(tx, first).await?;
+        let stored = tail.append(tx, first)?;
+        let next = tail.next;
         tail.store(tx).await?;
-        Ok(Started::New(Appended { events: vec![stored], next: tail.next }))
+        Ok(Started::New(Appended { events: vec![stored], next }))
     }
 }
 

@@ -8,8 +8,8 @@
 //! the death of every process, not that of the power. Under `FULL` the log is synced after the
 //! commit frame (<https://www.sqlite.org/pragma.html#pragma_synchronous>). The log is one file
 //! written in order and each frame's checksum covers the ones before it, so that one synced
-//! commit makes all earlier ones durable too, and the blobs put before it with them. The pragma cannot change inside a transaction, so
-//! it is set before each one, to what the most careful piece in it asks for.
+//! commit makes all earlier ones durable too, and the blobs put before it with them. The pragma
+//! cannot change inside a transaction, so it is set before one, to what the most careful piece in it asks for.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -126,6 +126,8 @@ pub(crate) struct Desk {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Blobs that were put without being synced: what a synced event may refer to.
     pub(crate) unsynced: Vec<PathBuf>,
+    /// What the pragma was last set to, if that is known.
+    pub(crate) synced: Option<bool>,
     #[cfg(feature = "fault")]
     pub(crate) faults: Option<crate::fault::Countdown>,
 }
@@ -187,9 +189,17 @@ impl Desk {
 
     async fn begin(&mut self, synced: bool) -> Result<(), JournalError> {
         self.alive()?;
-        self.execute(if synced { "PRAGMA synchronous=FULL" } else { "PRAGMA synchronous=NORMAL" })
-            .await?;
-        self.execute("BEGIN IMMEDIATE").await
+        if self.synced == Some(synced) {
+            return self.execute("BEGIN IMMEDIATE").await;
+        }
+        self.synced = None;
+        let begin = match synced {
+            true => "PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
+            false => "PRAGMA synchronous=NORMAL; BEGIN IMMEDIATE",
+        };
+        self.execute(begin).await?;
+        self.synced = Some(synced);
+        Ok(())
     }
 
     /// Commits. What a synced event refers to is on disk before the event is.

@@ -1,5 +1,7 @@
 //! The only call pipeline: validate → decide → reserve → intent → do → outcome → settle.
 //!
+//! Reservation and intent are one write, and outcome and settlement are one: a call waits for the
+//! journal twice.
 //! A crash between intent and outcome leaves a started call without an end: whoever takes the run
 //! over sees it, and the reservation counts as spent. A refusal before the intent starts nothing.
 //! Must never know which tool it is running, nor what its input means.
@@ -7,29 +9,67 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::DecisionKind;
 use cofferdam_contract::denial::{Attribution, Denial, DenialSource, DeniedProcess, Operation};
-use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{
-    CallEnd, CallEvent, CallOutcome, Decided, DenialEvent, EventBody, Started,
+    CallEnd, CallEvent, CallOutcome, Decided, DenialEvent, EventBody,
 };
-use cofferdam_contract::ids::{CallId, DenialId, RunId, SessionId};
-use cofferdam_contract::ports::{Clock, Decide, Entropy, PortFuture, Record, Spend};
+use cofferdam_contract::ids::{CallId, DenialId, ReservationId, RunId, SessionId};
+use cofferdam_contract::ports::{Clock, Decide, Entropy, PortFuture, Record};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_sandbox::{CallIo, CallResult, CallSpec, NotStarted};
 use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::{Plan, Tool, find};
 
-/// Puts text away where it is redacted and found again by its digest.
-pub trait Keep: Send + Sync {
-    /// Keeps `bytes` and gives the digest of what was kept.
-    fn keep(&self, bytes: Vec<u8>) -> PortFuture<'_, Digest>;
+/// A call that is about to be started.
+pub struct Opening {
+    /// The call.
+    pub call: CallId,
+    /// Where.
+    pub session: SessionId,
+    /// The tool's name.
+    pub tool: String,
+    /// What it executes, where it executes anything.
+    pub executable: Option<String>,
+    /// The tool's input.
+    pub input: Vec<u8>,
+    /// How much tool time is set aside for it.
+    pub tool_ms: u64,
+}
+
+/// A call that is over.
+pub struct Closing<'a> {
+    /// What was set aside for it.
+    pub reservation: ReservationId,
+    /// How much of that it spent.
+    pub tool_ms: u64,
+    /// What came of it, without what it printed.
+    pub outcome: CallOutcome,
+    /// Standard output.
+    pub stdout: &'a [u8],
+    /// Standard error.
+    pub stderr: &'a [u8],
+}
+
+/// Where calls are written down. Text is redacted there and kept under its digest.
+pub trait Book: Send + Sync {
+    /// Reserves, keeps the input and records the intent: all of it or, with the refusal, nothing.
+    /// Comes back once that survives the death of this process.
+    fn open(&self, opening: Opening) -> PortFuture<'_, ReservationId>;
+
+    /// Keeps the output, records the outcome and settles: all of it or nothing. Gives the outcome
+    /// with the digests of what was kept.
+    fn close<'a>(&'a self, closing: Closing<'a>) -> PortFuture<'a, CallOutcome>;
 }
 
 /// A call under way.
 pub trait Running: Send {
+    /// Something that kills it from elsewhere, without waiting for it.
+    fn stopper(&self) -> Box<dyn Fn() + Send>;
+
     /// Waits for its end. Blocks.
     fn wait(self: Box<Self>) -> CallResult;
 }
@@ -58,12 +98,10 @@ pub struct Doors {
     pub hands: Arc<dyn Hands>,
     /// Answers for policy.
     pub decide: Arc<dyn Decide>,
-    /// Writes events.
+    /// Writes denials.
     pub record: Arc<dyn Record>,
-    /// Takes from the budget.
-    pub spend: Arc<dyn Spend>,
-    /// Keeps text.
-    pub keep: Arc<dyn Keep>,
+    /// Writes calls, and takes from the budget for them.
+    pub book: Arc<dyn Book>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness for ids.
@@ -92,6 +130,8 @@ pub struct CallRequest {
     pub background: bool,
     /// It is the agent itself, so that what it starts belongs to it.
     pub is_agent: bool,
+    /// Stops the call when it receives or when its sender is gone.
+    pub stop: Option<oneshot::Receiver<()>>,
 }
 
 impl CallRequest {
@@ -105,6 +145,7 @@ impl CallRequest {
             terminal: false,
             background: false,
             is_agent: false,
+            stop: None,
         }
     }
 }
@@ -133,14 +174,17 @@ pub async fn call(doors: &Doors, request: CallRequest) -> Result<CallReport, Pro
     let id = CallId::generate(&*doors.clock, &*doors.entropy);
     decide(doors, &id, tool, &plan).await?;
     let timeout_ms = request.timeout_ms.unwrap_or(doors.call_timeout_ms).min(doors.call_timeout_ms);
-    let reservation = doors.spend.reserve(BudgetKind::ToolMs, timeout_ms).await?;
-    let carried = carry_out(doors, &id, plan, request, timeout_ms).await;
-    let spent_ms = match &carried {
-        Ok(report) => report.outcome.duration_ms.min(timeout_ms),
-        Err(_) => 0,
+    let opening = Opening {
+        call: id.clone(),
+        session: doors.hands.session().clone(),
+        tool: request.tool.to_owned(),
+        executable: plan.executable.clone(),
+        input: request.input.to_string().into_bytes(),
+        tool_ms: timeout_ms,
     };
-    doors.spend.settle(reservation, spent_ms).await?;
-    carried
+    let reservation = doors.book.open(opening).await?;
+    let done = carry_out(doors, &id, plan, request, timeout_ms).await?;
+    conclude(doors, id, reservation, timeout_ms, done).await
 }
 
 /// Asks policy; a plain allow is not worth an event, everything else is.
@@ -177,22 +221,14 @@ async fn decide(doors: &Doors, id: &CallId, tool: &dyn Tool, plan: &Plan) -> Res
     Err(Problem::new(Code::ExecutableDenied, format!("policy does not allow {target}")).hint(hint))
 }
 
+/// Has the session do it. What the session has against the call is an outcome, too.
 async fn carry_out(
     doors: &Doors,
     id: &CallId,
     plan: Plan,
     request: CallRequest,
     timeout_ms: u64,
-) -> Result<CallReport, Problem> {
-    let input = doors.keep.keep(request.input.to_string().into_bytes()).await?;
-    let started = Started {
-        call: id.clone(),
-        session: doors.hands.session().clone(),
-        tool: request.tool.to_owned(),
-        executable: plan.executable,
-        input,
-    };
-    doors.record.commit(vec![EventBody::Call(CallEvent::Started(started))]).await?;
+) -> Result<Result<CallResult, Problem>, Problem> {
     let spec = CallSpec {
         id: id.clone(),
         program: plan.program,
@@ -206,17 +242,41 @@ async fn carry_out(
     };
     let io = request.passed.unwrap_or(CallIo::Captured { stdin: plan.stdin });
     let hands = Arc::clone(&doors.hands);
-    let done =
-        tokio::task::spawn_blocking(move || hands.start(spec, io).map(|running| running.wait()))
-            .await;
-    let done = done.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    conclude(doors, id, done).await
+    let (tell, told) = oneshot::channel();
+    let done = tokio::task::spawn_blocking(move || {
+        let running = hands.start(spec, io)?;
+        let _ = tell.send(running.stopper());
+        Ok(running.wait())
+    });
+    let done = until_done(done, request.stop, told).await;
+    done.map_err(|error| Problem::new(Code::Internal, error.to_string()))
+}
+
+/// Waits for the end of a call, which comes at once when it is told to stop.
+async fn until_done<T>(
+    mut done: JoinHandle<T>,
+    stop: Option<oneshot::Receiver<()>>,
+    told: oneshot::Receiver<Box<dyn Fn() + Send>>,
+) -> Result<T, JoinError> {
+    if let Some(stop) = stop {
+        tokio::select! {
+            biased;
+            done = &mut done => return done,
+            _ = stop => {}
+        }
+        if let Ok(stopper) = told.await {
+            stopper();
+        }
+    }
+    done.await
 }
 
 /// Records the outcome; a call that could not be started has one too.
 async fn conclude(
     doors: &Doors,
-    id: &CallId,
+    id: CallId,
+    reservation: ReservationId,
+    timeout_ms: u64,
     done: Result<CallResult, Problem>,
 ) -> Result<CallReport, Problem> {
     let (result, refused) = match done {
@@ -232,7 +292,7 @@ async fn conclude(
             (nothing(end), Some(problem))
         }
     };
-    let mut outcome = CallOutcome {
+    let outcome = CallOutcome {
         call: id.clone(),
         end: result.end,
         exit_code: result.exit_code,
@@ -243,17 +303,18 @@ async fn conclude(
         duration_ms: result.duration_ms,
         denials: result.denials,
     };
-    if !result.stdout.is_empty() {
-        outcome.stdout = Some(doors.keep.keep(result.stdout.clone()).await?);
-    }
-    if !result.stderr.is_empty() {
-        outcome.stderr = Some(doors.keep.keep(result.stderr.clone()).await?);
-    }
-    doors.record.commit(vec![EventBody::Call(CallEvent::Ended(outcome.clone()))]).await?;
+    let closing = Closing {
+        reservation,
+        tool_ms: result.duration_ms.min(timeout_ms),
+        outcome,
+        stdout: &result.stdout,
+        stderr: &result.stderr,
+    };
+    let outcome = doors.book.close(closing).await?;
     match refused {
         Some(problem) => Err(problem),
         None => Ok(CallReport {
-            denials: doors.hands.denials(id),
+            denials: doors.hands.denials(&id),
             outcome,
             stdout: result.stdout,
             stderr: result.stderr,

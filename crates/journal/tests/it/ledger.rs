@@ -1,14 +1,17 @@
 //! Invariant 7: whatever happens, what is spent and set aside never exceeds the budget.
 
 use cofferdam_contract::budget::BudgetKind;
+use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{BudgetEvent, EventBody};
 use cofferdam_contract::ids::ReservationId;
+use cofferdam_contract::ids::RunId;
 use cofferdam_contract::ports::Spend;
 use cofferdam_contract::problem::Code;
-use cofferdam_journal::{Journal, JournalError, Stored};
+use cofferdam_contract::request::Retention;
+use cofferdam_journal::{Blob, FaultPlan, Journal, JournalError, Ledger, Page, Stored};
 use proptest::prelude::*;
 
-use crate::world::{BUDGET, World, actor, start};
+use crate::world::{BUDGET, World, actor, note, redactor, start};
 
 const KINDS: [BudgetKind; 3] = [BudgetKind::WallMs, BudgetKind::ToolMs, BudgetKind::Attempts];
 
@@ -176,5 +179,94 @@ proptest! {
     fn no_interleaving_exceeds_the_budget(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(play(steps));
+    }
+}
+
+/// What goes with a reservation: a note and the text that it refers to.
+fn page(text: &str) -> Page {
+    let blob = Blob::new(redactor().redact(text.as_bytes()), Retention::Run);
+    Page { events: vec![note(text).body], blobs: vec![blob] }
+}
+
+/// Kinds of the events after the first, and which of the texts are kept.
+async fn written(journal: &Journal, run: &RunId, texts: &[&str]) -> (Vec<String>, Vec<bool>) {
+    let stored = journal.events(run, 0).await.unwrap();
+    let kinds = stored[1..].iter().map(|it| it.event.body.kind().to_owned()).collect();
+    let mut kept = vec![];
+    for text in texts {
+        kept.push(journal.blob(&Digest::of(text.as_bytes())).await.is_ok());
+    }
+    (kinds, kept)
+}
+
+#[tokio::test]
+async fn a_page_comes_with_its_reservation_and_its_settlement_or_not_at_all() {
+    let world = World::new();
+    let journal = world.open().await;
+    let hold = start(&journal, world.new_run()).await;
+    let ledger = journal.ledger(&hold, actor());
+
+    // A large text is written before its transaction, a small one in it: of neither a file stays.
+    let large = "large ".repeat(20_000);
+    for text in ["small", large.as_str()] {
+        let refused = ledger.take_for(BudgetKind::ToolMs, 501, page(text)).await;
+        assert!(matches!(refused, Err(JournalError::BudgetExhausted { .. })));
+    }
+    let (kinds, kept) = written(&journal, hold.run(), &["small", &large]).await;
+    assert_eq!(kinds, ["budget.exhausted", "budget.exhausted"]);
+    assert_eq!(kept, [false, false]);
+
+    let taken = ledger.take_for(BudgetKind::ToolMs, 500, page(&large)).await.unwrap();
+    let over = ledger.close_with(taken.clone(), 501, page("over")).await;
+    assert!(matches!(over, Err(JournalError::OverSettled { .. })));
+    ledger.close_with(taken, 7, page("outcome")).await.unwrap();
+    let (kinds, kept) = written(&journal, hold.run(), &[&large, "outcome"]).await;
+    let expected = [
+        "budget.exhausted",
+        "budget.exhausted",
+        "budget.reserved",
+        "run.checkpointed",
+        "run.checkpointed",
+        "budget.settled",
+    ];
+    assert_eq!((kinds, kept), (expected.map(str::to_owned).to_vec(), vec![true, true]));
+    assert!(journal.verify().await.unwrap().ok());
+    // Of the refused settlement there is no row either.
+    assert_eq!(journal.prune(hold.run()).await.unwrap(), 2);
+}
+
+async fn take_and_close(ledger: &Ledger) -> Result<(), JournalError> {
+    let taken = ledger.take_for(BudgetKind::ToolMs, 100, page("intent")).await?;
+    ledger.close_with(taken, 7, page("outcome")).await
+}
+
+#[tokio::test]
+async fn a_death_leaves_a_whole_page_or_none_of_it() {
+    // Write 0 starts the run, 1 takes, 2 closes.
+    let nothing: &[&str] = &[];
+    let taken: &[&str] = &["budget.reserved", "run.checkpointed"];
+    let closed: &[&str] =
+        &["budget.reserved", "run.checkpointed", "run.checkpointed", "budget.settled"];
+    for (plan, expected, spent_ms) in [
+        (FaultPlan::Never, closed, 7),
+        (FaultPlan::Before(1), nothing, 0),
+        (FaultPlan::After(1), taken, 100),
+        (FaultPlan::Before(2), taken, 100),
+        (FaultPlan::After(2), closed, 7),
+    ] {
+        let world = World::new();
+        let journal = Journal::with_faults(world.options(), plan).await.unwrap();
+        let hold = start(&journal, world.new_run()).await;
+        let run = hold.run().clone();
+        let done = take_and_close(&journal.ledger(&hold, actor())).await;
+        assert_eq!(done.is_ok(), plan == FaultPlan::Never, "{plan:?}");
+        drop((journal, hold));
+
+        let journal = world.open().await;
+        let (kinds, _) = written(&journal, &run, &[]).await;
+        assert_eq!(kinds, expected, "{plan:?}");
+        assert_eq!(journal.spent(&run).await.unwrap().tool_ms, spent_ms, "{plan:?}");
+        let report = journal.verify().await.unwrap();
+        assert!(report.ok(), "{plan:?}: {:?}", report.faults);
     }
 }
