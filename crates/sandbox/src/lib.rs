@@ -30,4 +30,5 @@ pub use spec::{
 };
 pub use supervisor::{Call, Launcher, LauncherOptions, Session, Stopper};
 pub use sweep::{Claim, sweep};
+pub use sys::process::pass_on_standard_streams_only;
 pub use view::View;

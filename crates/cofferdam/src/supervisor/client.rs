@@ -183,6 +183,8 @@ fn open_or_start(dirs: &Dirs) -> Result<Connection, Problem> {
 /// Starts a supervisor and waits until it says that it is ready, or why it is not.
 fn start(dirs: &Dirs) -> Result<(), Problem> {
     let log = daemon::open_log(&dirs.state).map_err(failed)?;
+    // Whoever waits for the end of some pipe of its own must not wait for the supervisor.
+    cofferdam_sandbox::pass_on_standard_streams_only().map_err(failed)?;
     let mut child = Command::new(OWN_EXECUTABLE)
         .arg0("cofferdam")
         .arg(daemon::ARGUMENT)

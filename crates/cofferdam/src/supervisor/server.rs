@@ -22,7 +22,7 @@ use cofferdam_sandbox::CallIo;
 use cofferdam_tools::{CallRequest, ExecInput};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::socket::{Place, is_own};
 use super::stream::{Asking, read_request, write_answer};
@@ -137,10 +137,18 @@ impl Server {
         let bare = |answered: Result<Answer, Problem>| answered.map(|answer| (answer, vec![]));
         let answered = match request {
             Request::Start(request) => bare(self.start(*request).await),
-            Request::Exec(order) => tokio::select! {
-                called = self.exec(order, body, descriptors) => called,
-                () = gone(stream) => Err(Problem::new(Code::Stopped, "the client went away")),
-            },
+            Request::Exec(order) => {
+                let (client, stop) = oneshot::channel();
+                let calling = self.exec(order, body, descriptors, stop);
+                tokio::pin!(calling);
+                tokio::select! {
+                    called = &mut calling => called,
+                    () = gone(stream) => {
+                        drop(client);
+                        calling.await
+                    }
+                }
+            }
             Request::Diff(which) => self.diff(&which).await,
             Request::End(which) => bare(self.end(&which).await),
             Request::List {} => Ok((Answer::Sessions(self.rows()), vec![])),
@@ -184,6 +192,7 @@ impl Server {
         order: ExecOrder,
         stdin: Vec<u8>,
         descriptors: Vec<OwnedFd>,
+        stop: oneshot::Receiver<()>,
     ) -> Result<(Answer, Vec<u8>), Problem> {
         let open = self.find(&order.which)?;
         let io = match (order.capture, <[OwnedFd; 3]>::try_from(descriptors)) {
@@ -199,6 +208,7 @@ impl Server {
         request.timeout_ms = order.timeout_ms;
         request.terminal = order.terminal;
         request.background = order.background;
+        request.stop = Some(stop);
         let _counted = Counted::new(&open.calls);
         let report = open.attached.call(request).await?;
         let called = Called {

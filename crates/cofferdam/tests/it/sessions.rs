@@ -1,5 +1,7 @@
 //! `session`: the boundary kept open, and a supervisor that is there only as long.
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 use std::sync::Barrier;
 
 use crate::world::{World, shape, text, wait_for_end};
@@ -116,10 +118,10 @@ fn a_session_whose_run_is_stopped_keeps_nothing_alive() {
     let world = World::new();
     let started = world.run(&["session", "start", "--json"]).object(0);
     let supervisor = world.supervisor().unwrap();
-    world.run(&["stop", text(&started, "run")]);
+    world.run(&["stop", text(&started, "run")]).expect(0);
     wait_for_end(&supervisor);
     let shown = world.run(&["show", "--json", text(&started, "run")]).object(0);
-    assert!(matches!(text(&shown, "state"), "cancelled" | "closed"), "{shown}");
+    assert_eq!(text(&shown, "state"), "cancelled");
 }
 
 #[test]
@@ -131,4 +133,45 @@ fn a_long_state_directory_is_no_obstacle() {
     assert!(run(&["session", "start"]).status.success());
     assert!(run(&["session", "exec", "--", "true"]).status.success());
     assert!(run(&["session", "end"]).status.success());
+}
+
+#[test]
+fn killing_the_client_stops_its_call_and_no_other() {
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    let script = "echo started; exec sleep 600";
+    let mut other = world.start(&["session", "exec", "--", "sh", "-c", script]);
+    let mut child = world.start(&["session", "exec", "--", "sh", "-c", script]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "started");
+    let mut lines_of_other = BufReader::new(other.stdout.take().unwrap()).lines();
+    assert_eq!(lines_of_other.next().unwrap().unwrap(), "started");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The program itself holds the other end: it ends with the program, long before 600 s.
+    assert!(lines.next().is_none());
+    let listed = world.run(&["session", "list", "--json"]).object(0);
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    assert_eq!(other.try_wait().unwrap(), None);
+    world.run(&["session", "end"]).expect(0);
+    assert!(lines_of_other.next().is_none());
+    assert_eq!(other.wait().unwrap().code(), Some(125));
+}
+
+#[test]
+fn the_supervisor_inherits_nothing_but_its_own() {
+    let world = World::new();
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    // As a shell or a build tool leaves it: a descriptor beyond the standard ones, inheritable.
+    let mut shell = std::process::Command::new("sh");
+    let start = world.command(&["session", "start"]);
+    shell.env_clear().envs(start.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(&world.cwd);
+    shell.args(["-c", "exec 9>&1 >/dev/null; exec \"$0\" session start"]);
+    shell.arg(env!("CARGO_BIN_EXE_cofferdam")).stdout(theirs).stdin(Stdio::null());
+    assert!(shell.status().unwrap().success());
+    drop(shell);
+    // Ends once nobody holds the other end any more, the living supervisor included.
+    ours.read_to_end(&mut vec![]).unwrap();
+    assert!(world.supervisor().is_some());
 }

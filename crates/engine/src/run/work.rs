@@ -48,6 +48,9 @@ async fn in_session(
     }
     if let Some(port) = &live.attach {
         port.serve(live, &phase.ground, session).await?;
+        if let Some(interrupt) = live.interrupt() {
+            return Err(interrupt.problem());
+        }
         return Ok(RunEvent::Ended(End { state: EndState::Closed, problem: None }));
     }
     let exit_code = drive(live, phase, &doors).await?;

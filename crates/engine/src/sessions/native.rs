@@ -186,6 +186,11 @@ struct NativeCall {
 }
 
 impl Running for NativeCall {
+    fn stopper(&self) -> Box<dyn Fn() + Send> {
+        let stopper = self.call.stopper();
+        Box::new(move || stopper.stop())
+    }
+
     fn wait(self: Box<Self>) -> CallResult {
         let result = self.call.wait();
         self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);

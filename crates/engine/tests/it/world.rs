@@ -326,6 +326,16 @@ struct Done {
 }
 
 impl Running for Done {
+    fn stopper(&self) -> Box<dyn Fn() + Send> {
+        let hang = self.hang.clone();
+        Box::new(move || {
+            if let Some(ended) = &hang {
+                *ended.0.lock().unwrap() = true;
+                ended.1.notify_all();
+            }
+        })
+    }
+
     fn wait(self: Box<Self>) -> CallResult {
         let mut end = CallEnd::Exited;
         if let Some(ended) = &self.hang {

@@ -93,6 +93,15 @@ pub(crate) fn close_from_on_exec(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
 }
 
+/// Marks every descriptor of this process but the standard streams as closed on execution: a
+/// program that it starts inherits nothing that whoever started this one left open.
+///
+/// # Errors
+/// The kernel's, on one without close_range(2).
+pub fn pass_on_standard_streams_only() -> io::Result<()> {
+    close_from_on_exec(3)
+}
+
 /// Closes every descriptor from `first` on.
 pub(crate) fn close_from(first: u32) -> io::Result<()> {
     close_range(first, u32::MAX, 0)
