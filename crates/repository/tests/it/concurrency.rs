@@ -13,7 +13,7 @@ const DIE: &str = "COFFERDAM_TEST_DIE";
 
 /// The other process of the tests below.
 #[test]
-#[ignore = "started by other tests as a process of its own"]
+#[ignore = "the child of of_several_processes_and_threads_one_prepares"]
 fn another_process_prepares() {
     let dir = std::env::var_os(STATE).unwrap();
     let broker = broker_at(dir.as_ref(), no_crash());

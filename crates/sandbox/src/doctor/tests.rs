@@ -1,3 +1,5 @@
+//! Each probe finds the wall on this machine, and leaves nothing behind.
+
 use cofferdam_contract::capability::{WallName, WallStatus};
 
 use super::*;

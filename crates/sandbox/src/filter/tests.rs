@@ -1,3 +1,5 @@
+//! The whole table as a snapshot, and each telling call refused and told, with the filter off as control.
+
 use std::fmt::Write as _;
 
 use super::harness::{Under, call, spawn};

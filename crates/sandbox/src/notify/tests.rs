@@ -1,3 +1,5 @@
+//! Records of refusals: attribution, floods, hostile names, and what cannot be hung.
+
 #![allow(unsafe_code)]
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,5 @@
+//! What a view binds, and that no credential beside a toolchain is ever in reach.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 

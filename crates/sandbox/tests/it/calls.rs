@@ -201,9 +201,14 @@ fn a_frozen_session_stands_still() {
     let refused = open.session.call(call(&["true"]), CallIo::Captured { stdin: Vec::new() });
     assert!(matches!(refused.err(), Some(SandboxError::Invalid { .. })));
     let frozen = beats();
-    // Several of its beats long.
-    std::thread::sleep(std::time::Duration::from_millis(100));
+    // Several of another session's beats long.
+    let other = Site::new().open(&launcher);
+    let measure = other.start(probe(&["beat", "/workspace/beats"]));
+    let measured = || std::fs::metadata(other.path("session/upper/beats")).map_or(0, |it| it.len());
+    crate::support::wait_until("the other session beats", || measured() > 5);
     assert_eq!(beats(), frozen);
+    measure.stopper().stop();
+    assert_eq!(measure.wait().end, CallEnd::Stopped);
     open.session.thaw().unwrap();
     // Control: it goes on.
     crate::support::wait_until("it beats again", || beats() > frozen);
