@@ -105,7 +105,11 @@ impl Edge {
         command: Command,
         done: impl FnOnce(&RunView) -> String,
     ) -> Result<Ending, Problem> {
-        let engine = self.writer().await?;
+        // A stop waits for nothing: it settles its run by itself.
+        let engine = match command {
+            Command::Stop {} => self.reader().await?,
+            _ => self.writer().await?,
+        };
         let run = self.run(&engine, run).await?;
         let given = Given { by: self.principal.clone(), command };
         let answer = engine.command(&run, given, self.observer()).await?;

@@ -1,8 +1,9 @@
 //! A state directory that is damaged, full or read-only: said with its code, nothing that was
 //! acknowledged is lost, and the user's repository stays as it was.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -141,6 +142,46 @@ fn a_state_directory_that_cannot_be_written_is_named_and_kept() {
     before.0.assert_kept(&world.cwd, &[]);
     before.1.assert_kept(&world.state(), &[]);
     world.run(&["approve", "--digest", text(&run, "digest")]).expect(0);
+}
+
+#[test]
+fn an_orphan_that_cannot_be_settled_keeps_nobody_from_working_on_others() {
+    let mut world = World::new();
+    let blob = world.git(&["rev-parse", "HEAD:greeting.txt"]);
+    world.git(&["clone", "-q", "--no-hardlinks", ".", "../other"]);
+    world.configure(
+        "profiles/slow.toml",
+        "[gate]\ndetect = false\n[[gate.commands]]\nname = \"slow\"\nargv = [\"sleep\", \"600\"]\n\
+         required = true\nkind = \"test\"\ntimeout_ms = 600000\n",
+    );
+    let edit = ["--", "sh", "-c", "echo bye > greeting.txt"];
+    let mut child = world
+        .command(&[&["run", "--profile", "slow"], &edit[..]].concat())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let progress = BufReader::new(child.stderr.take().unwrap());
+    let checking = progress.lines().any(|line| line.unwrap().starts_with("calling sleep"));
+    assert!(checking, "it came to the gate");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Now what the check begins with cannot be read.
+    let object = world.cwd.join(".git/objects").join(&blob[..2]).join(&blob[2..]);
+    let aside = world.home().join("object");
+    std::fs::rename(&object, &aside).unwrap();
+
+    let other = world.cwd.with_file_name("other");
+    let damaged = std::mem::replace(&mut world.cwd, other);
+    let done = world.run(&[&["run"], &edit[..]].concat());
+    assert!(done.stderr.contains("is not settled"), "{done:?}");
+    done.expect(0);
+    world.run(&["rollback"]).refusal(7);
+
+    world.cwd = damaged;
+    std::fs::rename(&aside, &object).unwrap();
+    let stopped = world.run(&["stop", "--json"]).object(0);
+    assert_eq!(text(&stopped, "state"), "cancelled");
 }
 
 /// The journal's database as one file, so that what is damaged is what is read.

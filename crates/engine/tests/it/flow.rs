@@ -224,3 +224,21 @@ async fn a_merge_that_others_built_upon_is_taken_back_by_a_proposal_of_its_own()
     let refused = engine.admit_revert(&other, owner()).await.unwrap_err();
     assert_eq!(refused.code, Code::NotInState);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_just_admitted_is_nobodys_orphan() {
+    let world = World::new(11);
+    let first = world.boot(Death::NONE).await.unwrap();
+    let second = world.boot(Death::NONE).await.unwrap();
+    let admit = async || first.admit(world.request(&["write", "file.txt", "two\n"])).await.unwrap();
+    let settle = async || second.settle_orphans(Arc::new(Unobserved)).await.unwrap();
+    let run = admit().await.run;
+    assert!(settle().await.is_empty());
+    let view = first.advance(&run, Arc::new(Unobserved)).await.unwrap();
+    assert_eq!(view.state, "awaiting_approval");
+    // The control: one whose process is gone is settled.
+    let left = admit().await.run;
+    drop(first);
+    let settled = settle().await;
+    assert!(settled.len() == 1 && settled[0].run == left, "{settled:?}");
+}
