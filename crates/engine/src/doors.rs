@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
-use cofferdam_contract::events::{CallEvent, CallOutcome, EventBody, Started};
+use cofferdam_contract::events::{CallEvent, CallOutcome, DenialEvent, EventBody, Started};
 use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;
-use cofferdam_journal::{Blob, Ledger, Page, Recorder};
+use cofferdam_journal::{Blob, Ledger, Page, Recorder, Redactor};
 use cofferdam_policy::Policy;
 use cofferdam_tools::{Book, Closing, Opening};
 
@@ -49,16 +49,40 @@ impl Decide for PolicyDoor {
 /// Writes to the journal, and shows what it writes to whoever watches.
 pub(crate) struct WatchedRecord {
     pub(crate) recorder: Recorder,
+    pub(crate) redactor: Arc<Redactor>,
     pub(crate) observer: Arc<dyn Observer>,
+}
+
+/// Takes secrets out of the names that a session or its caller chose. All other text of theirs
+/// goes into blobs, which are redacted as a whole.
+fn redacted(redactor: &Redactor, mut event: EventBody) -> EventBody {
+    let clean = |text: &mut String| *text = redactor.redact_text(text).into_inner();
+    match &mut event {
+        EventBody::Denial(DenialEvent::Recorded(denial)) => {
+            clean(&mut denial.target);
+            denial.process.exe.iter_mut().chain(&mut denial.process.argv0).for_each(clean);
+        }
+        EventBody::Call(CallEvent::Started(started)) => {
+            started.executable.iter_mut().for_each(clean);
+        }
+        EventBody::Call(CallEvent::Decided(decided)) => {
+            decided.decision.inputs.iter_mut().for_each(clean);
+        }
+        _ => {}
+    }
+    event
 }
 
 impl Record for WatchedRecord {
     fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
+        let clean = |event| redacted(&self.redactor, event);
+        let events: Vec<_> = events.into_iter().map(clean).collect();
         events.iter().for_each(|event| self.observer.event(event));
         self.recorder.commit(events)
     }
 
     fn observe(&self, event: EventBody) {
+        let event = redacted(&self.redactor, event);
         self.observer.event(&event);
         self.recorder.observe(event);
     }
@@ -78,7 +102,7 @@ impl BookDoor {
     }
 
     fn page(&self, event: CallEvent, blobs: Vec<Blob>) -> Page {
-        let event = EventBody::Call(event);
+        let event = redacted(&self.parts.redactor, EventBody::Call(event));
         self.observer.event(&event);
         Page { events: vec![event], blobs }
     }

@@ -4,16 +4,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cofferdam_contract::events::{Event, EventBody, Resumed, RunEvent, SessionEvent};
+use cofferdam_contract::events::{End, EndState, Event, EventBody, Resumed, RunEvent};
 use cofferdam_contract::ids::{CommandId, PrincipalId, RequestId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{DriverRequest, PatchSource, RuntimeRequest, TaskType};
 use cofferdam_journal::{CommandRow, Hold, JournalError, NewCommand, RunRow};
+use cofferdam_policy::authority::{Act, Role, local};
 use serde::{Deserialize, Serialize};
 
 use crate::attached::{Attached, Diff, open};
 use crate::command::{Command, Given};
-use crate::live::{Interrupt, Live, blocking};
+use crate::live::{Interrupt, Live, blocking, interrupted};
 use crate::parts::{Observer, Parts};
 use crate::run::admit::{Admitting, admit};
 use crate::run::{Turned, advance, turn};
@@ -132,7 +133,7 @@ impl Engine {
         if !self.is_over(&run).await? {
             let mut live = Live::load(Arc::clone(&self.parts), hold, observer).await?;
             live.attach = attach;
-            self.settle_lost_session(&mut live).await?;
+            self.settle_orphan(&mut live).await?;
             let watch = self.watch_inbox(&live);
             let driven = self.drive(&mut live).await;
             watch.abort();
@@ -154,19 +155,20 @@ impl Engine {
         Ok(over && attested && waiting.is_empty())
     }
 
-    /// A working run that had a session lost it with its holder.
-    async fn settle_lost_session(&self, live: &mut Live) -> Result<(), Problem> {
-        if !matches!(live.state(), State::Working(_)) {
+    /// A run that another holder had begun lost its session with that holder. `assist` ends here,
+    /// and so does a session whose caller is gone; `autonomous` goes on from its checkpoint.
+    async fn settle_orphan(&self, live: &mut Live) -> Result<(), Problem> {
+        let begun = matches!(live.state(), State::Preparing(_) | State::Working(_));
+        if !begun || !live.is_taken_over() {
             return Ok(());
         }
-        let events = self.events(&live.run, 0).await?;
-        let opened =
-            |event: &Event| matches!(event.body, EventBody::Session(SessionEvent::Opened(_)));
-        if events.iter().any(opened) {
-            let state = live.state().name().to_owned();
-            live.append(vec![EventBody::Run(RunEvent::Resumed(Resumed { state }))]).await?;
-        }
-        Ok(())
+        let attached = matches!(live.request.driver, DriverRequest::Attached {});
+        let event = if attached || live.request.task_type == TaskType::Assist {
+            RunEvent::Ended(End { state: EndState::Interrupted, problem: Some(interrupted()) })
+        } else {
+            RunEvent::Resumed(Resumed { state: live.state().name().to_owned() })
+        };
+        live.append(vec![EventBody::Run(event)]).await
     }
 
     /// Advances, answers what is in the inbox, and advances again, until both are at rest.
@@ -213,12 +215,19 @@ impl Engine {
     fn watch_inbox(&self, live: &Live) -> tokio::task::JoinHandle<()> {
         let (parts, run) = (Arc::clone(&self.parts), live.run.clone());
         let breaker = Arc::clone(&live.breaker);
+        let (policy, owner) = (Arc::clone(&live.policy), live.parts.owner.clone());
+        let may_stop = move |row: &CommandRow| {
+            let approval = &policy.tables().approval;
+            stopper(row).is_some_and(|by| {
+                local(Role::of(&by, &owner), Act::Stop, false, approval).is_allowed()
+            })
+        };
         tokio::spawn(async move {
             let mut every = tokio::time::interval(INBOX_EVERY);
             loop {
                 every.tick().await;
                 let waiting = parts.journal.take_commands(&run).await.unwrap_or_default();
-                if waiting.iter().any(is_stop) {
+                if waiting.iter().any(&may_stop) {
                     let _ =
                         tokio::task::spawn_blocking(move || breaker.raise(Interrupt::Stop)).await;
                     return;
@@ -234,9 +243,12 @@ impl Engine {
     pub async fn command(
         &self,
         run: &RunId,
-        given: Given,
+        mut given: Given,
         observer: Arc<dyn Observer>,
     ) -> Result<Answer, Problem> {
+        if let Command::Reject { reason } = &mut given.command {
+            *reason = self.parts.redactor.redact_text(reason).into_inner();
+        }
         let id = CommandId::generate(&*self.parts.clock, &*self.parts.entropy);
         let body = serde_json::to_string(&given)
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
@@ -399,8 +411,10 @@ impl Engine {
     }
 }
 
-fn is_stop(row: &CommandRow) -> bool {
-    serde_json::from_str::<Given>(&row.body).is_ok_and(|given| given.command == Command::Stop {})
+/// Who says stop, if that is the command.
+fn stopper(row: &CommandRow) -> Option<PrincipalId> {
+    let given: Given = serde_json::from_str(&row.body).ok()?;
+    (given.command == Command::Stop {}).then_some(given.by)
 }
 
 fn fold(events: &[Event]) -> Result<State, Problem> {

@@ -126,7 +126,11 @@ impl Live {
         let actor = first.actor.clone();
         let recorder = parts.journal.recorder(&hold, actor.clone(), None);
         let ledger = parts.journal.ledger(&hold, actor.clone());
-        let record = WatchedRecord { recorder: recorder.clone(), observer: Arc::clone(&observer) };
+        let record = WatchedRecord {
+            recorder: recorder.clone(),
+            redactor: Arc::clone(&parts.redactor),
+            observer: Arc::clone(&observer),
+        };
         Ok(Self {
             decide: Arc::new(PolicyDoor {
                 parts: Arc::clone(&parts),
@@ -162,6 +166,11 @@ impl Live {
     /// The phase.
     pub(crate) fn state(&self) -> &State {
         &self.state
+    }
+
+    /// Whether somebody else held the run before.
+    pub(crate) fn is_taken_over(&self) -> bool {
+        self.hold.epoch() > 1
     }
 
     /// Why the run is to end, if it is.
@@ -317,6 +326,12 @@ impl Live {
         let (parts, repository) = (Arc::clone(&self.parts), Arc::clone(&self.repository));
         blocking(move || Ok(ask(&parts.broker, &repository)?)).await
     }
+}
+
+/// What a lost session means for its run.
+pub(crate) fn interrupted() -> Problem {
+    let detail = "the process that held the run is gone, and its session with it";
+    Problem::new(Code::SessionLost, detail)
 }
 
 /// Runs `work` where blocking is allowed.

@@ -48,8 +48,6 @@ pub struct Working {
     pub ground: Ground,
     /// The last kept state, from which a lost session is opened again.
     pub checkpoint: Option<ObjectId>,
-    /// Whether a holder of this phase was lost.
-    pub resumed: bool,
 }
 
 /// The result is frozen and is being checked.
@@ -201,13 +199,10 @@ impl State {
         match (self, event) {
             (Self::Preparing(admitted), RunEvent::Prepared(_)) => {
                 let ground = Ground { base: admitted.base.clone(), admitted };
-                Ok(Self::Working(Working { ground, checkpoint: None, resumed: false }))
+                Ok(Self::Working(Working { ground, checkpoint: None }))
             }
             (Self::Working(phase), RunEvent::Checkpointed(kept)) => {
                 Ok(Self::Working(Working { checkpoint: Some(kept.tree.clone()), ..phase }))
-            }
-            (Self::Working(phase), RunEvent::Resumed(_)) => {
-                Ok(Self::Working(Working { resumed: true, ..phase }))
             }
             (Self::Working(phase), RunEvent::Worked(worked)) => {
                 Ok(Self::Checking(Checking { ground: phase.ground, worked: worked.clone() }))

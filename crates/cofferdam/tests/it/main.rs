@@ -8,6 +8,7 @@ mod bad_state;
 mod exec;
 mod failures;
 mod intact;
+mod killed;
 mod interface;
 mod packages;
 mod sessions;

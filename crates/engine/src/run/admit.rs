@@ -14,6 +14,7 @@ use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
 use cofferdam_contract::trace::{Correlation, TraceId};
 use cofferdam_journal::{Durability, Hold, Idempotency, NewRun, Shown, Start};
 use cofferdam_policy::{NARROWING_BYTES_MAX, NARROWING_FILE, Narrowing, Policy, compile};
+use cofferdam_repository::RepositoryError;
 
 use crate::admissions::Admission;
 use crate::live::blocking;
@@ -76,8 +77,14 @@ async fn decide(
         let base = repository.resolve(&asked.repository.base)?;
         let file = RepoPath::new(NARROWING_FILE)
             .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let narrowing =
-            of.broker.read_file(&repository, &base.tree, &file, NARROWING_BYTES_MAX as u64)?;
+        let bytes_max = NARROWING_BYTES_MAX as u64;
+        let narrowing = match of.broker.read_rules(&repository, &base.tree, &file, bytes_max) {
+            Err(error @ RepositoryError::TooLarge { .. }) => {
+                let detail = format!("the base commit's {NARROWING_FILE}: {error}");
+                return Err(Problem::new(Code::ConfigurationInvalid, detail));
+            }
+            read => read?,
+        };
         let narrowing = narrowing.map(|bytes| Narrowing::parse(&bytes)).transpose()?;
         let policy = compile(&operator, narrowing.as_ref(), &asked)?;
         Ok((base, policy))

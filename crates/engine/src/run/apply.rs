@@ -11,7 +11,6 @@ use cofferdam_contract::events::{
 };
 use cofferdam_contract::ids::{OperationKey, PrincipalId};
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_policy::authority::Act;
 use cofferdam_repository::{MergePlan, MergeRequest};
 
 use super::Turned;
@@ -53,9 +52,10 @@ pub(super) async fn apply(live: &Live, phase: &Applying) -> Result<Vec<EventBody
 }
 
 /// The commit's message. The task is foreign text: one escaped line of bounded length, so that it
-/// cannot forge a trailer.
+/// cannot forge a trailer, and without secrets, since it goes to where others can read it.
 fn message(live: &Live, proposal: &str) -> String {
-    let task = cofferdam_contract::text::escape_bytes(live.request.task.as_bytes());
+    let task = live.parts.redactor.redact_text(&live.request.task);
+    let task = cofferdam_contract::text::escape_bytes(task.get().as_bytes());
     let subject: String = task.chars().take(72).collect();
     let subject =
         if subject.trim().is_empty() { "apply a governed change" } else { subject.trim() };
@@ -101,7 +101,6 @@ pub(super) async fn merge(
     into: &str,
     by: &PrincipalId,
 ) -> Result<Turned, Problem> {
-    live.authorise(Act::Merge, by)?;
     let branch = full_name(into);
     let ruling = live.policy.decide_merge(&branch);
     if !ruling.is_allowed() {
@@ -127,12 +126,7 @@ fn applied_commit(phase: &Applied) -> Result<ObjectId, Problem> {
 }
 
 /// Records the intent to take back the latest effect: the merge if there was one, else the branch.
-pub(super) async fn rollback(
-    live: &Live,
-    phase: &Applied,
-    by: &PrincipalId,
-) -> Result<Turned, Problem> {
-    live.authorise(Act::Rollback, by)?;
+pub(super) async fn rollback(live: &Live, phase: &Applied) -> Result<Turned, Problem> {
     let effect = phase.merged.as_ref().unwrap_or(&phase.applied);
     let branch = effect.intent.branch().to_owned();
     let expected = effect.outcome.after.clone();

@@ -14,6 +14,7 @@ mod work;
 
 use cofferdam_contract::events::{End, EndState, EventBody, RunEvent};
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_policy::authority::Act;
 
 use crate::command::{Command, Given};
 use crate::live::{Interrupt, Live};
@@ -92,6 +93,9 @@ pub(crate) enum Turned {
 /// `not_in_state`, `stale_digest`, `base_moved`, `merge_conflict` and the like.
 pub(crate) async fn turn(live: &Live, given: &Given) -> Result<Turned, Problem> {
     let state = live.state();
+    if let Some(act) = act(&given.command) {
+        live.authorise(act, &given.by)?;
+    }
     if approve::is_repeat(state, &given.command) {
         return Ok(Turned::Already);
     }
@@ -114,7 +118,7 @@ pub(crate) async fn turn(live: &Live, given: &Given) -> Result<Turned, Problem> 
             apply::merge(live, phase, into, &given.by).await
         }
         (Command::Rollback {}, State::Applied(phase) | State::Merged(phase)) => {
-            apply::rollback(live, phase, &given.by).await
+            apply::rollback(live, phase).await
         }
         (Command::Stop {}, _) => Ok(Turned::Events(vec![stopped()])),
         (Command::Resume {}, _) => Ok(Turned::Events(vec![])),
@@ -122,6 +126,20 @@ pub(crate) async fn turn(live: &Live, given: &Given) -> Result<Turned, Problem> 
             Code::NotInState,
             format!("{} means nothing while the run is {}", kind.name(), state.name()),
         )),
+    }
+}
+
+/// What the authority is asked before anything else. For an approval it depends on the verdict, so
+/// that is asked with the proposal at hand.
+fn act(command: &Command) -> Option<Act> {
+    match command {
+        Command::Approve { .. } => None,
+        Command::Reject { .. } => Some(Act::Reject),
+        Command::Recheck {} => Some(Act::Recheck),
+        Command::Resume {} => Some(Act::Resume),
+        Command::Stop {} => Some(Act::Stop),
+        Command::Merge { .. } => Some(Act::Merge),
+        Command::Rollback {} => Some(Act::Rollback),
     }
 }
 

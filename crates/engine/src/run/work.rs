@@ -6,19 +6,15 @@ use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::digest::ObjectId;
 use cofferdam_contract::events::{Checkpointed, End, EndState, EventBody, RunEvent, Worked};
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_contract::request::{DriverRequest, PatchSource, TaskType};
+use cofferdam_contract::request::{DriverRequest, PatchSource};
 use cofferdam_tools::{CallRequest, Doors, ExecInput, call};
 
-use crate::live::Live;
+use crate::live::{Live, interrupted};
 use crate::run_session::RunSession;
 use crate::state::Working;
 use crate::wall_clock::WallClock;
 
 pub(super) async fn work(live: &Live, phase: &Working) -> Result<Vec<EventBody>, Problem> {
-    if phase.resumed && live.request.task_type == TaskType::Assist {
-        let end = End { state: EndState::Interrupted, problem: Some(interrupted()) };
-        return Ok(vec![EventBody::Run(RunEvent::Ended(end))]);
-    }
     let attempt = live.spend.reserve(BudgetKind::Attempts, 1).await?;
     live.spend.settle(attempt, 1).await?;
     let clock = WallClock::start(live).await?;
@@ -28,13 +24,6 @@ pub(super) async fn work(live: &Live, phase: &Working) -> Result<Vec<EventBody>,
     clock.settle(live).await?;
     closed?;
     Ok(vec![EventBody::Run(worked?)])
-}
-
-fn interrupted() -> Problem {
-    Problem::new(
-        Code::SessionLost,
-        "the process that held the run is gone, and its session with it",
-    )
 }
 
 async fn in_session(

@@ -51,7 +51,7 @@ fn every_state() -> Vec<State> {
     let moving = Moving { from: applied.clone(), intent: intent.clone() };
     vec![
         State::Preparing(admitted),
-        State::Working(Working { ground: ground.clone(), checkpoint: None, resumed: false }),
+        State::Working(Working { ground: ground.clone(), checkpoint: None }),
         State::Checking(Checking { ground, worked }),
         State::AwaitingApproval(proposed.clone()),
         State::Applying(Applying { proposed: proposed.clone(), intent: None }),

@@ -1,0 +1,107 @@
+//! The real process, killed for real: when it has said this or that, it gets a SIGKILL.
+//!
+//! The simulator in `engine` dies at every write; this is a sample with a real kill, a real
+//! sandbox and a real launcher. Whoever comes next finds a journal that is whole, an effect that
+//! happened once or not at all, and no process of the dead session.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use crate::world::World;
+
+/// What the agent does, under a name that no other process has.
+fn agent(world: &World) -> String {
+    let marker = world.home().to_string_lossy().replace('/', "-");
+    format!("echo two > greeting.txt; : {marker}; sleep 0")
+}
+
+/// Runs the binary and kills it as soon as it says `word`; false if it ended without saying it.
+fn kill_at(world: &World, args: &[&str], word: &str) -> bool {
+    let mut command = world.command(args);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap());
+    let heard = said.lines().map_while(Result::ok).any(|line| line.contains(word));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    heard
+}
+
+/// Waits until no process of this host carries the agent's marker.
+fn await_no_process(world: &World) {
+    let marker = world.home().to_string_lossy().replace('/', "-");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = entries.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+        // The killed process itself was reaped; whoever is left belongs to its session.
+        if !lines.any(|line| String::from_utf8_lossy(&line).contains(&marker)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "a process outlived its session's supervisor");
+        std::thread::yield_now();
+    }
+}
+
+fn shown(world: &World) -> serde_json::Value {
+    world.run(&["show", "--json"]).object(0)
+}
+
+/// The one branch and the one effect that there must be once the run is applied.
+fn judge_applied(world: &World) {
+    let view = shown(world);
+    assert_eq!(view["state"], "applied");
+    let branches = world.git(&["for-each-ref", "--format=%(refname)", "refs/heads/cofferdam"]);
+    assert_eq!(branches.lines().count(), 1, "{branches}");
+    assert_eq!(world.git(&["rev-list", "--count", &format!("main..{branches}")]), "1");
+    assert_eq!(world.git(&["show", &format!("{branches}:greeting.txt")]), "two");
+    world.run(&["journal", "verify"]).expect(0);
+}
+
+fn approve(world: &World) {
+    let digest = shown(world)["digest"].as_str().unwrap().to_owned();
+    world.run(&["approve", "--digest", &digest]).expect(0);
+}
+
+#[test]
+fn an_assist_run_that_is_killed_while_it_works_is_interrupted_and_leaves_nothing() {
+    for word in ["session for work", "calling sh"] {
+        let world = World::new();
+        let agent = agent(&world);
+        assert!(kill_at(&world, &["run", "--task", "t", "--", "sh", "-c", &agent], word));
+        // Any command that writes settles it first.
+        world.run(&["prune"]).expect(0);
+        assert_eq!(shown(&world)["state"], "interrupted", "{word}");
+        await_no_process(&world);
+        assert_eq!(world.git(&["branch", "--list", "cofferdam/*"]), "");
+        world.run(&["journal", "verify"]).expect(0);
+    }
+}
+
+#[test]
+fn an_autonomous_run_that_is_killed_goes_on_when_it_is_resumed() {
+    for word in ["session for work", "calling sh", "result frozen"] {
+        let world = World::new();
+        let agent = agent(&world);
+        let args = ["run", "--profile", "autonomous", "--task", "t", "--", "sh", "-c", &agent];
+        assert!(kill_at(&world, &args, word));
+        world.run(&["resume"]).expect(0);
+        assert_eq!(shown(&world)["state"], "awaiting_approval", "{word}");
+        approve(&world);
+        judge_applied(&world);
+        await_no_process(&world);
+    }
+}
+
+#[test]
+fn an_approval_that_is_killed_half_way_is_finished_once() {
+    for word in ["approved by", "writing "] {
+        let world = World::new();
+        let agent = agent(&world);
+        world.run(&["run", "--task", "t", "--", "sh", "-c", &agent]).expect(0);
+        let digest = shown(&world)["digest"].as_str().unwrap().to_owned();
+        assert!(kill_at(&world, &["approve", "--digest", &digest], word));
+        // Asking again is no error, whether the effect had happened or not.
+        world.run(&["approve", "--digest", &digest]).expect(0);
+        judge_applied(&world);
+    }
+}
