@@ -1,9 +1,11 @@
 //! Between the caller's standard streams and the descriptors that a call gets.
 //!
-//! What is no terminal is passed as it is. A terminal never is: a program that held it could write
-//! to it unfiltered (a terminal is open for reading and writing), change its modes or type into
-//! it. It gets a pipe, or with `-t` a pseudo-terminal of its own, and what comes out of that is
-//! filtered. Must never know sessions.
+//! Only an unnamed pipe and the null device are passed as they are. Whoever holds anything else
+//! holds more than a stream: a terminal can be written unfiltered, typed into and set; the mode of
+//! a file can be changed and its path read; from a directory the whole file system can be reached
+//! (Landlock does not cover changes of mode, landlock(7)); a socket carries descriptors. Instead of
+//! those a program gets a pipe, or with `-t` a pseudo-terminal of its own. What goes to a terminal
+//! is filtered. Standard input is then read ahead of the program. Must never know sessions.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,7 +41,8 @@ enum Target {
 struct Outlet {
     from: OwnedFd,
     to: Target,
-    filter: Filter,
+    /// Absent where no terminal is at the other end.
+    filter: Option<Filter>,
 }
 
 struct Inlet {
@@ -95,31 +98,45 @@ fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// Whether a descriptor is nothing but a stream of bytes: an unnamed pipe, or the null device.
+fn is_mere_stream(fd: impl AsFd) -> bool {
+    /// Magic number of the file system that unnamed pipes are on (statfs(2)).
+    const PIPEFS_MAGIC: u64 = 0x5049_5045;
+    let Ok(found) = rustix::fs::fstat(&fd) else { return false };
+    match rustix::fs::FileType::from_raw_mode(found.st_mode) {
+        rustix::fs::FileType::Fifo => {
+            rustix::fs::fstatfs(&fd).is_ok_and(|on| on.f_type as u64 == PIPEFS_MAGIC)
+        }
+        rustix::fs::FileType::CharacterDevice => found.st_rdev == rustix::fs::makedev(1, 3),
+        _ => false,
+    }
+}
+
 impl Relay {
     fn open_streams(&mut self) -> io::Result<Ends> {
-        let stdin = if io::stdin().is_terminal() {
+        let stdin = if is_mere_stream(io::stdin()) {
+            duplicate(io::stdin())?
+        } else {
             let (read, write) = pipe(false)?;
             self.inlet = Some(Inlet { to: write, pending: vec![] });
             read
-        } else {
-            duplicate(io::stdin())?
         };
-        let stdout = if io::stdout().is_terminal() {
-            self.outlet(Target::Stdout)?
-        } else {
+        let stdout = if is_mere_stream(io::stdout()) {
             duplicate(io::stdout())?
-        };
-        let stderr = if io::stderr().is_terminal() {
-            self.outlet(Target::Stderr)?
         } else {
+            self.outlet(Target::Stdout, io::stdout().is_terminal())?
+        };
+        let stderr = if is_mere_stream(io::stderr()) {
             duplicate(io::stderr())?
+        } else {
+            self.outlet(Target::Stderr, io::stderr().is_terminal())?
         };
         Ok(Ends { stdin, stdout, stderr })
     }
 
-    fn outlet(&mut self, to: Target) -> io::Result<OwnedFd> {
+    fn outlet(&mut self, to: Target, filtered: bool) -> io::Result<OwnedFd> {
         let (from, write) = pipe(true)?;
-        self.outlets.push(Outlet { from, to, filter: Filter::new() });
+        self.outlets.push(Outlet { from, to, filter: filtered.then(Filter::new) });
         Ok(write)
     }
 
@@ -131,7 +148,7 @@ impl Relay {
         let inside = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
         rustix::fs::fcntl_setfl(&master, OFlags::NONBLOCK)?;
         let from = duplicate(&master)?;
-        self.outlets.push(Outlet { from, to: Target::Stdout, filter: Filter::new() });
+        self.outlets.push(Outlet { from, to: Target::Stdout, filter: Some(Filter::new()) });
         self.inlet = Some(Inlet { to: duplicate(&master)?, pending: vec![] });
         self.master = Some(master);
         self.follow_size();
@@ -253,14 +270,18 @@ impl Outlet {
             // A pseudo-terminal that nobody holds any more.
             Err(_) => return Ok(Moved::Closed),
         };
+        let Some(filter) = &mut self.filter else {
+            return self.write(&chunk[..bytes]).map(|()| Moved::Some);
+        };
         let mut shown = Vec::with_capacity(bytes);
-        self.filter.push(&chunk[..bytes], &mut shown);
+        filter.push(&chunk[..bytes], &mut shown);
         self.write(&shown).map(|()| Moved::Some)
     }
 
     fn finish(mut self) -> io::Result<()> {
+        let Some(filter) = &mut self.filter else { return Ok(()) };
         let mut shown = vec![];
-        self.filter.finish(&mut shown);
+        filter.finish(&mut shown);
         self.write(&shown)
     }
 
