@@ -53,5 +53,12 @@ pub(super) const MASKED_DIRECTORIES: &[&str] = &[
     "/proc/scsi",
 ];
 
+/// Directories of the view that hold configuration and no programs, such as the global `npmrc` with
+/// a token of npm's or the `gitconfig` of a git that was built here: an empty one lies over them.
+pub(super) const MASKED_CONFIGURATION: &[&str] = &["/usr/etc", "/usr/local/etc"];
+
+/// Files of the view likewise: pip's, beside its prefix.
+pub(super) const MASKED_CONFIGURATION_FILES: &[&str] = &["/usr/pip.conf", "/usr/local/pip.conf"];
+
 /// Readable, never writable.
 pub(super) const READ_ONLY: &[&str] = &["/proc/sys"];

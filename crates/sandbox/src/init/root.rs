@@ -14,7 +14,8 @@ use cofferdam_contract::path::RepoPath;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::paths::{
-    DENIALS, DEVICE_LINKS, MASKED_DIRECTORIES, MASKED_FILES, READ_ONLY, RUN, SCRATCH,
+    DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES, MASKED_DIRECTORIES,
+    MASKED_FILES, READ_ONLY, RUN, SCRATCH,
 };
 use super::sources::{Bound, Layers, Sources};
 use super::{Built, failed};
@@ -57,6 +58,8 @@ pub(super) fn build(plan: &Plan, sources: Sources) -> Built<Root> {
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(plan).map_err(failed(wall, "mounting the scratch file systems"))?;
     build_view(plan, sources.view)?;
+    mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
+        .map_err(failed(wall, "masking configuration"))?;
     build_workspace(plan, sources.workspace, sources.carries)
         .map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(plan).map_err(failed(wall, "laying out decoys"))?;
@@ -130,25 +133,36 @@ fn build_proc(proc: &OwnedFd) -> io::Result<()> {
     mount::attach(proc, Path::new("/proc"))
 }
 
+const READ_ONLY_FILES: Attributes = Attributes::MOUNT_ATTR_RDONLY
+    .union(Attributes::MOUNT_ATTR_NOSUID)
+    .union(Attributes::MOUNT_ATTR_NODEV)
+    .union(Attributes::MOUNT_ATTR_NOEXEC);
+
+/// A link is left alone: it leads to where the private root has something of its own, or nothing.
+fn exists(path: &&&str) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|it| !it.is_symlink())
+}
+
 fn mask_proc() -> io::Result<()> {
-    let exists = |path: &&&str| fs::symlink_metadata(path).is_ok();
-    for path in MASKED_FILES.iter().filter(exists) {
+    mask(MASKED_FILES, MASKED_DIRECTORIES)?;
+    for path in READ_ONLY.iter().filter(exists) {
+        let same = mount::clone_tree(Path::new(path))?;
+        mount::restrict(same.as_fd(), READ_ONLY_FILES)?;
+        mount::attach(&same, Path::new(path))?;
+    }
+    Ok(())
+}
+
+/// Puts nothing over each of these that is there.
+fn mask(files: &[&str], directories: &[&str]) -> io::Result<()> {
+    for path in files.iter().filter(exists) {
         let nothing = mount::clone_tree(Path::new("/dev/null"))?;
         mount::attach(&nothing, Path::new(path))?;
     }
-    let read_only = Attributes::MOUNT_ATTR_RDONLY
-        | Attributes::MOUNT_ATTR_NOSUID
-        | Attributes::MOUNT_ATTR_NODEV
-        | Attributes::MOUNT_ATTR_NOEXEC;
-    for path in MASKED_DIRECTORIES.iter().filter(exists) {
+    for path in directories.iter().filter(exists) {
         let options = [("size", Some("4k")), ("nr_inodes", Some("1")), ("mode", Some("0555"))];
-        let nothing = mount::create("tmpfs", &options, read_only)?;
+        let nothing = mount::create("tmpfs", &options, READ_ONLY_FILES)?;
         mount::attach(&nothing, Path::new(path))?;
-    }
-    for path in READ_ONLY.iter().filter(exists) {
-        let same = mount::clone_tree(Path::new(path))?;
-        mount::restrict(same.as_fd(), read_only)?;
-        mount::attach(&same, Path::new(path))?;
     }
     Ok(())
 }
