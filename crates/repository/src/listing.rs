@@ -22,6 +22,41 @@ impl Broker {
         path: &RepoPath,
         bytes_max: u64,
     ) -> Result<Option<Vec<u8>>, RepositoryError> {
+        match self.entry_at(repository, tree, path)? {
+            Some((object, true)) => self.read_blob(repository, &object, bytes_max).map(Some),
+            Some((_, false)) | None => Ok(None),
+        }
+    }
+
+    /// As [`Broker::read_file`], for a file whose rules must not be missed: anything else in its
+    /// place, such as a link, is an error and not an absence.
+    ///
+    /// # Errors
+    /// As for [`Broker::read_file`]; [`RepositoryError::Unsupported`] for what is no regular file.
+    pub fn read_rules(
+        &self,
+        repository: &Repository,
+        tree: &ObjectId,
+        path: &RepoPath,
+        bytes_max: u64,
+    ) -> Result<Option<Vec<u8>>, RepositoryError> {
+        match self.entry_at(repository, tree, path)? {
+            Some((object, true)) => self.read_blob(repository, &object, bytes_max).map(Some),
+            Some((_, false)) => Err(RepositoryError::Unsupported {
+                reason: format!("{path} is not a regular file in the base commit"),
+                remedy: format!("commit {path} as a regular file, or remove it"),
+            }),
+            None => Ok(None),
+        }
+    }
+
+    /// What is at a path of a tree, and whether it is a regular file.
+    fn entry_at(
+        &self,
+        repository: &Repository,
+        tree: &ObjectId,
+        path: &RepoPath,
+    ) -> Result<Option<(ObjectId, bool)>, RepositoryError> {
         use std::os::unix::ffi::OsStrExt as _;
         let listed = repository
             .objects_git("ls-tree")
@@ -30,8 +65,8 @@ impl Broker {
             .bytes()?;
         for line in listed.split(|b| *b == 0).filter(|line| !line.is_empty()) {
             let entry = entry(line).ok_or(RepositoryError::Malformed("ls-tree"))?;
-            if entry.path == path.as_bytes() && is_regular(entry.mode) {
-                return self.read_blob(repository, &entry.object, bytes_max).map(Some);
+            if entry.path == path.as_bytes() {
+                return Ok(Some((entry.object, is_regular(entry.mode))));
             }
         }
         Ok(None)
