@@ -50,9 +50,12 @@ fn move_to_clone(world: &mut World, options: &[&str]) -> Snapshot {
     Snapshot::of(&world.cwd)
 }
 
+/// What is done to a directory before a command is tried in it.
+type Setup<'a> = &'a dyn Fn(&World);
+
 #[test]
 fn what_is_no_repository_is_refused_and_left_alone() {
-    let setups: [(&dyn Fn(&World), &[&str], &str); 6] = [
+    let setups: [(Setup<'_>, &[&str], &str); 6] = [
         (&|world| drop(std::fs::write(world.cwd.join("a"), "")), &[], "not_a_repository"),
         (
             &|world| drop(std::fs::write(world.cwd.join(".git"), "gitdir: no")),

@@ -232,7 +232,7 @@ impl Place {
     }
 
     /// From a proposal whose tests passed to a branch, a merge, back, and its evidence.
-    fn from_proposal_and_back(&self, before: &Snapshot, run: &Value, added: &str) {
+    fn approve_merge_and_take_back(&self, before: &Snapshot, run: &Value, added: &str) {
         let world = &self.world;
         let base = world.git(&["rev-parse", "main"]);
         assert_eq!(text(run, "state"), "awaiting_approval", "{run}");
@@ -277,7 +277,7 @@ fn a_rust_crate_is_rewritten_tested_merged_and_restored() {
     let rule = "language: Rust\nrule: { pattern: \"hash = hash ^ ($BYTE as u64);\" }\n\
                 fix: \"hash ^= u64::from($BYTE);\"\n";
     let run = place.rewrite(rule).object(0);
-    place.from_proposal_and_back(&before, &run, "+            hash ^= u64::from(*byte);\n");
+    place.approve_merge_and_take_back(&before, &run, "+            hash ^= u64::from(*byte);\n");
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn a_python_sdist_is_rewritten_tested_merged_and_restored() {
     let before = Snapshot::of(&place.world.cwd);
     let to_tuple = r"s/isinstance\((\w+), ast\.(\w+)\)/isinstance(\1, (ast.\2,))/";
     let run = place.govern(&["--", "sed", "-i", "-E", to_tuple, "pyflakes/checker.py"]).object(0);
-    place.from_proposal_and_back(&before, &run, "+    if isinstance(n, (ast.If,)):\n");
+    place.approve_merge_and_take_back(&before, &run, "+    if isinstance(n, (ast.If,)):\n");
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_npm_package_is_rewritten_tested_merged_and_restored() {
     let rule = "language: JavaScript\nrule: { pattern: typeof $VALUE == $KIND }\n\
                 fix: typeof $VALUE === $KIND\n";
     let run = place.rewrite(rule).object(0);
-    place.from_proposal_and_back(&before, &run, "+   if (typeof values === \"number\") {\n");
+    place.approve_merge_and_take_back(&before, &run, "+   if (typeof values === \"number\") {\n");
 }
 
 /// Rounds down where the package rounds to the nearest, which its tests tell.
