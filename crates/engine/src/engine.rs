@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cofferdam_contract::digest::ObjectId;
 use cofferdam_contract::events::{End, EndState, Event, EventBody, Resumed, RunEvent};
 use cofferdam_contract::ids::{CommandId, PrincipalId, RequestId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{DriverRequest, PatchSource, RuntimeRequest, TaskType};
 use cofferdam_journal::{CommandRow, Hold, JournalError, NewCommand, RunRow};
 use cofferdam_policy::authority::{Act, Role, local};
+use cofferdam_repository::{Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
 
 use crate::attached::{Attached, Diff, open};
@@ -336,14 +338,16 @@ impl Engine {
             let detail = "only a change that was merged is reverted on top of a branch";
             return Err(Problem::new(Code::NotInState, detail));
         };
-        let merged = applied.merged.as_ref().map_or(&applied.applied, |effect| effect);
+        let merged = applied.merged.as_ref().unwrap_or(&applied.applied);
         let mut request = self.parts.admissions.get(run)?.request;
         let (source, base) =
             (request.repository.source.clone(), &applied.proposed.ground.base.tree);
         let (base, tree) = (base.clone(), applied.proposed.worked.tree.clone());
         let parts = Arc::clone(&self.parts);
+        let (branch, written) = (merged.intent.branch().to_owned(), merged.outcome.after.clone());
         let inverse = blocking(move || {
             let repository = parts.broker.locate(&source)?;
+            built_upon(&repository, &branch, written)?;
             Ok(parts.broker.patch(&repository, &tree, &base)?)
         })
         .await?;
@@ -420,4 +424,19 @@ fn stopper(row: &CommandRow) -> Option<PrincipalId> {
 fn fold(events: &[Event]) -> Result<State, Problem> {
     State::fold(events.iter().map(|event| &event.body))
         .map_err(|error| Problem::new(Code::JournalCorrupt, error.to_string()))
+}
+
+/// Only where others have built upon what was written does its inverse mean anything.
+fn built_upon(
+    repository: &Repository,
+    branch: &str,
+    written: Option<ObjectId>,
+) -> Result<(), Problem> {
+    let written = written
+        .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
+    match repository.may_roll_back(branch, &written) {
+        Err(RepositoryError::NeedsRevert { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(()) => Err(Problem::new(Code::NotInState, "the branch can simply be rolled back")),
+    }
 }

@@ -12,6 +12,7 @@ pub mod denials;
 mod doors;
 mod engine;
 mod live;
+mod narrowing;
 pub mod parts;
 mod run;
 mod run_session;

@@ -98,6 +98,10 @@ impl Journal {
         let signer = Signer::open(&keys, &*entropy)?;
         let database = dir.join("journal.db");
         let new = !database.exists();
+        if new && holds_anything(&blobs)? {
+            // Every run has blobs: a journal that has some and no database has lost it.
+            return Err(JournalError::Corrupt("the database is gone".to_owned()));
+        }
         let connection = open_writer(&database).await?;
         if new {
             sync_directories(&dir)?;
@@ -390,4 +394,9 @@ fn sync_directories(dir: &Path) -> Result<(), JournalError> {
             .map_err(|error| JournalError::file("sync", directory, error))?;
     }
     Ok(())
+}
+
+fn holds_anything(dir: &Path) -> Result<bool, JournalError> {
+    let entries = std::fs::read_dir(dir).map_err(|error| JournalError::file("read", dir, error))?;
+    Ok(entries.flatten().next().is_some())
 }

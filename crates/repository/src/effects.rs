@@ -109,10 +109,7 @@ impl Repository {
         match self.branch(branch)? {
             tip if tip.as_ref() == restore => return done(true),
             Some(tip) if tip == *expected => {}
-            Some(tip) => {
-                return Err(RepositoryError::NeedsRevert { branch: branch.to_owned(), tip });
-            }
-            None => return Err(moved(branch, Some(expected.clone()), None)),
+            tip => return Err(self.built_upon(branch, expected, tip)?),
         }
         self.refuse_checked_out(branch, || match restore {
             Some(commit) => format!("reset --keep {commit}"),
@@ -132,9 +129,24 @@ impl Repository {
             Some(tip) if tip == *expected => {
                 self.refuse_checked_out(branch, || format!("revert {expected}"))
             }
-            Some(tip) => Err(RepositoryError::NeedsRevert { branch: branch.to_owned(), tip }),
-            None => Err(moved(branch, Some(expected.clone()), None)),
+            tip => Err(self.built_upon(branch, expected, tip)?),
         }
+    }
+
+    /// Why a branch that is elsewhere cannot go back: others built upon it, or it has lost what was
+    /// written.
+    fn built_upon(
+        &self,
+        branch: &str,
+        expected: &ObjectId,
+        tip: Option<ObjectId>,
+    ) -> Result<RepositoryError, RepositoryError> {
+        Ok(match tip {
+            Some(tip) if self.is_ancestor(expected, &tip)? => {
+                RepositoryError::NeedsRevert { branch: branch.to_owned(), tip }
+            }
+            tip => moved(branch, Some(expected.clone()), tip),
+        })
     }
 
     /// Writes a commit into our store. The same input gives the same id.

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{Admitted, BaseCommit, EventBody, RunEvent};
 use cofferdam_contract::ids::RunId;
-use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
 use cofferdam_contract::trace::{Correlation, TraceId};
 use cofferdam_journal::{Durability, Hold, Idempotency, NewRun, Shown, Start};
-use cofferdam_policy::{NARROWING_BYTES_MAX, NARROWING_FILE, Narrowing, Policy, compile};
-use cofferdam_repository::RepositoryError;
+use cofferdam_policy::{Policy, compile};
 
 use crate::admissions::Admission;
 use crate::live::blocking;
+use crate::narrowing;
 use crate::parts::Parts;
 
 /// A run, or the one that the same request made before.
@@ -75,17 +74,7 @@ async fn decide(
     blocking(move || {
         let repository = of.broker.locate(&asked.repository.source)?;
         let base = repository.resolve(&asked.repository.base)?;
-        let file = RepoPath::new(NARROWING_FILE)
-            .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-        let bytes_max = NARROWING_BYTES_MAX as u64;
-        let narrowing = match of.broker.read_rules(&repository, &base.tree, &file, bytes_max) {
-            Err(error @ RepositoryError::TooLarge { .. }) => {
-                let detail = format!("the base commit's {NARROWING_FILE}: {error}");
-                return Err(Problem::new(Code::ConfigurationInvalid, detail));
-            }
-            read => read?,
-        };
-        let narrowing = narrowing.map(|bytes| Narrowing::parse(&bytes)).transpose()?;
+        let narrowing = narrowing::read(&of.broker, &repository, &base.tree)?;
         let policy = compile(&operator, narrowing.as_ref(), &asked)?;
         Ok((base, policy))
     })

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use cofferdam_contract::change::{FileChange, FileKind};
+use cofferdam_contract::change::{FileChange, FileKind, FileVersion};
 use cofferdam_contract::check::Finding;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
@@ -28,6 +28,15 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
             }
             findings.extend(notable(input, change, kind)?);
         }
+        if is_submodule(change.before.as_ref()) && !is_submodule(change.after.as_ref()) {
+            let message = format!("{} is no submodule any more", change.path);
+            findings.push(FindingCode::SubmoduleChanged.at(
+                NAME,
+                Some(&change.path),
+                None,
+                message,
+            ));
+        }
         if change.after.is_some() && change.path.components().any(is_git_directory) {
             let message = format!("{} can be taken for git's own directory", change.path);
             findings.push(FindingCode::GitDirectoryPath.at(
@@ -40,6 +49,10 @@ pub fn look(input: &GateInput<'_>) -> Result<Looked, Problem> {
     }
     findings.extend(case_clashes(input)?);
     Ok(Looked::At(files.len(), findings.into()))
+}
+
+fn is_submodule(version: Option<&FileVersion>) -> bool {
+    version.is_some_and(|it| it.kind == FileKind::Submodule)
 }
 
 /// What the change adds or alters at this path; nothing for a removal.
