@@ -242,3 +242,34 @@ async fn a_run_that_was_just_admitted_is_nobodys_orphan() {
     let settled = settle().await;
     assert!(settled.len() == 1 && settled[0].run == left, "{settled:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_branch_that_was_reset_elsewhere_is_neither_taken_back_nor_reverted() {
+    let world = World::new(12);
+    let (engine, view) = proposed(&world).await;
+    command(&engine, &view.run, approve(&view)).await.unwrap();
+    command(&engine, &view.run, Command::Merge { into: "main".to_owned() }).await.unwrap();
+    world.git(&["checkout", "--quiet", "--orphan", "elsewhere"]);
+    world.commit("without what was merged");
+    world.git(&["update-ref", "refs/heads/main", "HEAD"]);
+    let tip = world.git(&["rev-parse", "main"]);
+    let refused = command(&engine, &view.run, Command::Rollback {}).await.unwrap_err();
+    let inverse = engine.admit_revert(&view.run, owner()).await.unwrap_err();
+    assert_eq!((refused.code, inverse.code), (Code::BranchMoved, Code::BranchMoved));
+    assert_eq!(world.git(&["rev-parse", "main"]), tip);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_whose_database_is_gone_does_not_begin_anew() {
+    let world = World::new(13);
+    let (engine, _) = proposed(&world).await;
+    drop(engine);
+    for name in ["journal.db", "journal.db-wal", "journal.db-shm"] {
+        let _ = std::fs::remove_file(world.path("journal").join(name));
+    }
+    let refused = world.boot(Death::NONE).await.err().unwrap();
+    assert_eq!(refused.code, Code::JournalCorrupt);
+    // Control: where nothing was kept, a journal begins.
+    std::fs::remove_dir_all(world.path("journal/blobs")).unwrap();
+    assert!(world.boot(Death::NONE).await.is_ok());
+}

@@ -77,6 +77,8 @@ fn kinds() {
         ("made executable", new().had("a", "x").becomes("a", FileKind::Executable, "x")),
         ("no longer executable", new().had("a", "x").gets("a", "y")),
         ("a submodule", new().becomes("sub", FileKind::Submodule, "")),
+        ("a submodule becomes a file", new().had_submodule("sub").gets("sub", "x")),
+        ("a submodule goes", new().had_submodule("sub")),
         ("a link inside", link("../a/b")),
         ("a link to the root of the host", link("/etc/passwd")),
         ("a link out of the tree", link("../../x")),

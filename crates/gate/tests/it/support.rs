@@ -63,6 +63,12 @@ impl Change {
         self
     }
 
+    /// A submodule of the base.
+    pub(crate) fn had_submodule(mut self, name: impl AsRef<[u8]>) -> Self {
+        self.base.insert(path(name), (FileKind::Submodule, vec![]));
+        self
+    }
+
     /// A file of the result.
     pub(crate) fn gets(self, name: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Self {
         self.becomes(name, FileKind::File, content)
