@@ -57,10 +57,14 @@ pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Re
     world.runtime.block_on(async { (attached.end().await, pipeline.end().await) }).0?;
     let medians = Medians(&timings);
     let claims = vec![
-        medians.ratio("call, journalled, against bare spawn", (CALL, BARE), at_most(1.15)),
+        medians
+            .ratio("call, journalled, against bare spawn", (CALL, BARE), at_most(1.15))
+            .goes(WHERE_CALL),
         medians.ratio("bubblewrap a call, against bare spawn", (BWRAP, BARE), None),
         medians.ratio("bubblewrap a call, against our call", (BWRAP, CALL), None),
-        medians.added("session exec, outside the call", (CLIENT, CALL), at_most(3.0)),
+        medians
+            .added("session exec, outside the call", (CLIENT, CALL), at_most(3.0))
+            .goes(WHERE_CLIENT),
         medians.ratio("where: the session's part, against bare", (UNRECORDED, BARE), None),
         medians.median("where: the pipeline's part", PIPELINE, None),
     ];
@@ -76,6 +80,14 @@ const ABOUT: &str = "`call, journalled` is the engine's own: policy, budget, int
     outcome, settlement, with output captured. `the session's part alone` carries the same program \
     out without any of that; `the pipeline's part alone` is all of that without a program. \
     `session exec` is a process that asks the supervisor over its socket.";
+
+const WHERE_CALL: &str = "two transactions, one before the program and one after it, of four or \
+    five trips to the database's thread each; and in the session, five processes and threads that \
+    wake one another (caller, init, program, init, the thread that hears sessions, caller) where a \
+    bare spawn has two.";
+
+const WHERE_CLIENT: &str = "starting the client, which is a large program, takes most of it; \
+    what it adds to that are a connection and the relay of three descriptors.";
 
 fn at_most(value: f64) -> Option<Goal> {
     Some(Goal::AtMost(value))

@@ -78,8 +78,8 @@ fn main() -> anyhow::Result<()> {
         tables.push(workspaces::table(
             &world,
             &large,
-            rounds(60, 4, 2),
-            if quick { 4 } else { 12 },
+            rounds(40, 4, 2),
+            if quick { 4 } else { 10 },
         )?);
     }
     print!("{}", page::render(&Machine::of_process(&dir), &tables));

@@ -247,6 +247,10 @@ struct Nothing(Arc<dyn OpenSession>);
 struct Done;
 
 impl Running for Done {
+    fn stopper(&self) -> Box<dyn Fn() + Send> {
+        Box::new(|| {})
+    }
+
     fn wait(self: Box<Self>) -> CallResult {
         CallResult {
             end: CallEnd::Exited,
