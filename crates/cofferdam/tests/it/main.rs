@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test")]
 
 mod answers;
+mod attacks;
 mod bad_input;
 mod bad_state;
 mod exec;

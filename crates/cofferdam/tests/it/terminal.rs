@@ -20,7 +20,7 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 /// What a command shows on a terminal.
-fn shown(world: &World, args: &[&str]) -> String {
+pub(crate) fn shown(world: &World, args: &[&str]) -> String {
     let (mut master, inside) = terminal();
     let mut command = world.command(args);
     command.stdout(Stdio::from(inside.try_clone().unwrap())).stderr(Stdio::from(inside));
