@@ -10,6 +10,7 @@ mod exec;
 mod failures;
 mod intact;
 mod interface;
+mod invariants;
 mod killed;
 mod packages;
 mod sessions;
