@@ -83,7 +83,7 @@ impl Profiles for OperatorProfiles {
 
 /// Starts the launcher when the first session is opened, so that reading starts none.
 struct LazySessions {
-    dir: PathBuf,
+    dirs: Dirs,
     started: Mutex<Option<Arc<NativeSessions>>>,
 }
 
@@ -100,10 +100,11 @@ impl LazySessions {
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let view = View::of_host(&path_variable(), Path::new(&home()), &variable);
+        refuse_in_sight(&view, &self.dirs)?;
         let native = NativeSessions::new(
             launcher,
             view,
-            self.dir.clone(),
+            sessions_dir(&self.dirs),
             Box::new(variable),
             Arc::new(SystemClock),
             Arc::new(SystemEntropy),
@@ -116,6 +117,27 @@ impl Sessions for LazySessions {
     fn open(&self, order: SessionOrder<'_>) -> Result<Arc<dyn OpenSession>, Problem> {
         self.native()?.open(order)
     }
+}
+
+/// Invariant 2: keys, journal and other repositories' bases must not lie where a session looks,
+/// such as in a directory on `PATH`.
+fn refuse_in_sight(view: &View, dirs: &Dirs) -> Result<(), Problem> {
+    for (dir, variable) in
+        [(&dirs.state, "COFFERDAM_STATE_DIR"), (&dirs.cache, "COFFERDAM_CACHE_DIR")]
+    {
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        let shows = |source: &Path| {
+            let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+            real.starts_with(&source) || source.starts_with(&real)
+        };
+        if let Some(bind) = view.binds.iter().find(|bind| shows(&bind.source)) {
+            let (dir, shown) = (crate::dirs::shown(dir), crate::dirs::shown(&bind.source));
+            let detail = format!("{dir} would be seen in sessions, which get to see {shown}");
+            return Err(Problem::new(Code::ConfigurationInvalid, detail)
+                .hint(format!("set {variable} to another directory, or take that one off PATH")));
+        }
+    }
+    Ok(())
 }
 
 /// The `PATH` of this process, or the usual one.
@@ -167,7 +189,7 @@ pub(crate) async fn engine(dirs: &Dirs, configuration: &Configuration) -> Result
     Ok(Engine::new(Parts {
         journal,
         broker,
-        sessions: Arc::new(LazySessions { dir: sessions_dir(dirs), started: Mutex::default() }),
+        sessions: Arc::new(LazySessions { dirs: dirs.clone(), started: Mutex::default() }),
         profiles: Arc::new(OperatorProfiles(configuration.clone())),
         admissions: Admissions::open(&dirs.state.join("admissions"))?,
         redactor: Arc::new(Redactor::new(known_secrets(&config))),

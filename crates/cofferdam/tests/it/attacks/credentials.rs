@@ -87,6 +87,30 @@ fn the_state_directory() {
 }
 
 #[test]
+fn a_state_directory_on_the_path() {
+    let world = World::new();
+    let tools = world.home().join("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let exec = |dir: &str, path: &std::path::Path| {
+        let mut command = world.command(&["exec", "--json", "--", "true"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", path.display()));
+        let output = command.env(dir, tools.join("kept")).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for dir in ["COFFERDAM_STATE_DIR", "COFFERDAM_CACHE_DIR"] {
+        for path in [tools.clone(), tools.join("kept")] {
+            let (code, told) = exec(dir, &path);
+            assert_eq!(code, Some(125), "{dir}: {told}");
+            assert!(told.contains("configuration_invalid") && told.contains(dir), "{told}");
+        }
+        // The control: what is beside it is no hindrance.
+        let beside = world.home().join("beside");
+        std::fs::create_dir_all(&beside).unwrap();
+        assert_eq!(exec(dir, &beside).0, Some(0), "{dir}");
+    }
+}
+
+#[test]
 fn arguments_of_processes_of_the_host() {
     let world = World::new();
     let mut sleeper = std::process::Command::new("sh");
