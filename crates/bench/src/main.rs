@@ -67,19 +67,19 @@ fn main() -> anyhow::Result<()> {
     };
     let mut tables = vec![];
     if wanted("calls") {
-        tables.push(calls::table(&world, &small, rounds(1500, 150, 20))?);
+        tables.push(calls::table(&world, &small, rounds(1000, 150, 20))?);
     }
     if wanted("runs") {
-        tables.push(runs::table(&world, &small, rounds(60, 6, 2))?);
+        tables.push(runs::table(&world, &small, rounds(40, 6, 2))?);
     }
     if wanted("workspaces") {
-        tables.push(workspaces::table(&world, &small, rounds(60, 6, 2), 6)?);
+        tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), 8)?);
         let large = Generated::at(&repositories, 200_000)?;
         tables.push(workspaces::table(
             &world,
             &large,
-            rounds(40, 4, 2),
-            if quick { 4 } else { 10 },
+            rounds(24, 4, 2),
+            if quick { 4 } else { 8 },
         )?);
     }
     print!("{}", page::render(&Machine::of_process(&dir), &tables));

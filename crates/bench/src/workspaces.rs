@@ -88,6 +88,8 @@ pub(crate) fn table(
             Contender::new(WORKTREE, || {
                 number.set(number.get() + 1);
                 let path = world.path(&format!("worktree-{}-{}", on.files, number.get()));
+                // What the last one left to be written is not this one's.
+                rustix::fs::sync();
                 let took = timed(|| on.add_worktree(&path))?;
                 on.remove_worktree(&path)?;
                 Ok(took)
