@@ -96,6 +96,7 @@ impl World {
             executable: self.binary.clone(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            spare: true,
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let home = variable("HOME").unwrap_or_else(|| OsString::from("/nonexistent"));

@@ -97,6 +97,7 @@ impl LazySessions {
             executable: PathBuf::from(OWN_EXECUTABLE),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            spare: true,
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let view = View::of_host(&path_variable(), Path::new(&home()), &variable);

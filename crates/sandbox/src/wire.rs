@@ -11,6 +11,7 @@ use cofferdam_contract::capability::{Wall, WallName};
 use cofferdam_contract::ids::CallId;
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::WorkspaceMount;
+use cofferdam_contract::path::RepoPath;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::spec::NotStarted;
@@ -68,17 +69,24 @@ pub(crate) fn environment(pairs: &[(OsString, OsString)]) -> Environment {
     pairs.iter().map(|(name, value)| (name.as_os_str().into(), value.as_os_str().into())).collect()
 }
 
-/// What a session consists of.
-#[derive(Clone, Serialize, Deserialize, Debug)]
-pub(crate) struct Plan {
-    /// The session's id, for the names of control groups.
-    pub(crate) session: String,
+/// What sessions have in common, and what can be built before one is asked for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Groundwork {
     /// Read-only binds, from the host to inside.
     pub(crate) binds: Vec<(Bytes, Bytes)>,
     /// Synthesised files.
     pub(crate) files: Vec<(Bytes, Bytes)>,
     /// Symbolic links, from where to what.
     pub(crate) links: Vec<(Bytes, Bytes)>,
+    /// What a session may use.
+    pub(crate) limits: Limits,
+    /// Whether tracing is allowed inside.
+    pub(crate) debug: bool,
+}
+
+/// What is one session's own.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub(crate) struct Own {
     /// Canaries: where, and what they hold.
     pub(crate) decoys: Vec<(Bytes, Bytes)>,
     /// Host paths; they stay outside.
@@ -87,17 +95,25 @@ pub(crate) struct Plan {
     pub(crate) workspace_path: Bytes,
     /// Of every call.
     pub(crate) environment: Environment,
-    /// What the session may use.
-    pub(crate) limits: Limits,
-    /// Whether tracing is allowed inside.
-    pub(crate) debug: bool,
+}
+
+/// What a session consists of.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub(crate) struct Plan {
+    pub(crate) groundwork: Groundwork,
+    pub(crate) own: Own,
 }
 
 /// To the launcher.
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum ToLauncher {
     /// Clone a session. With it: init's end of the session's socket.
-    Open(Box<Plan>),
+    Open {
+        /// What it consists of.
+        plan: Box<Plan>,
+        /// Whether the groundwork of the next one may be laid afterwards.
+        then_spare: bool,
+    },
     /// Kill a session that the supervisor may not signal itself.
     Kill {
         /// Its process 1, as the launcher numbers it.
@@ -119,6 +135,31 @@ pub(crate) enum FromLauncher {
     },
     /// Nothing was cloned.
     Refused(Refusal),
+}
+
+/// From the launcher to a cloned init. With it: the session's socket, and the mounts that the
+/// launcher opened.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct Begin {
+    pub(crate) own: Own,
+    /// What the mounts are; none where init has to open them.
+    pub(crate) mounts: Option<Mounts>,
+}
+
+/// The mounts of a workspace that travel as descriptors, in their order.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) struct Mounts {
+    pub(crate) workspace: MountShape,
+    pub(crate) carries: Vec<(RepoPath, MountShape)>,
+}
+
+/// One of them.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) enum MountShape {
+    /// Lower layers, the uppermost first, then what holds the two directories named here.
+    Overlay { lowers: usize, upper: String, work: String },
+    /// A directory.
+    Directory,
 }
 
 /// What could not be done.

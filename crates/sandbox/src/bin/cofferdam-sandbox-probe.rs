@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     if args.first() == Some(&"__launcher") {
         cofferdam_sandbox::launcher_main(RESIDENTS);
     }
-    if let ["supervise", dir, sessions] = args[..] {
-        return supervise(dir.as_ref(), sessions.parse().unwrap_or(1));
+    if let ["supervise", dir, sessions, ref spare @ ..] = args[..] {
+        return supervise(dir.as_ref(), sessions.parse().unwrap_or(1), *spare == ["spare"]);
     }
     match attack(&args) {
         Ok(got) => {
@@ -86,20 +86,24 @@ impl DenialSink for Nowhere {
 }
 
 /// Holds sessions beneath `dir`, in each of which a daemon runs, and does what it reads:
-/// `open [N]`, `end`.
-fn supervise(dir: &Path, sessions: usize) -> ExitCode {
-    let done = supervise_on(dir, sessions);
+/// `open [N]`, `end`. With `spare`, the groundwork of the next one is laid in advance.
+fn supervise(dir: &Path, sessions: usize, spare: bool) -> ExitCode {
+    let done = supervise_on(dir, sessions, spare);
     if let Err(error) = &done {
         println!("{error:?}");
     }
     ExitCode::from(u8::from(done.is_err()))
 }
 
-fn supervise_on(dir: &Path, sessions: usize) -> Result<(), Box<dyn std::error::Error>> {
+fn supervise_on(
+    dir: &Path,
+    sessions: usize,
+    spare: bool,
+) -> Result<(), Box<dyn std::error::Error>> {
     let clock = Arc::new(SystemClock);
     let entropy = Arc::new(Counter(AtomicU64::new(1)));
     let executable = std::env::current_exe()?;
-    let options = LauncherOptions { executable, clock, entropy };
+    let options = LauncherOptions { executable, clock, entropy, spare };
     let (clock, entropy) = (Arc::clone(&options.clock), Arc::clone(&options.entropy));
     let launcher = Launcher::start(options)?;
     let open = || -> Result<Session, Box<dyn std::error::Error>> {

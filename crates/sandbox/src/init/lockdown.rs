@@ -7,31 +7,33 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
+use cofferdam_contract::limits::Limits;
 use rustix::process::{Resource, Rlimit};
 
 use super::root::Root;
 use super::{Built, Grouped, failed, wall};
 use crate::sys::process;
 use crate::sys::socket::Channel;
-use crate::wire::{FromInit, Plan};
+use crate::wire::{FromInit, Groundwork, Own};
 use crate::{filter, landlocked};
 
 /// Puts all walls up and tells the supervisor. Returns the Landlock layer for calls.
 pub(super) fn all(
-    plan: &Plan,
+    groundwork: &Groundwork,
+    own: &Own,
     program: &[libc::sock_filter],
     grouped: Grouped,
     root: Root,
     socket: &Channel,
 ) -> Built<OwnedFd> {
     let mut walls = namespaces(root.cgroup_namespace);
-    walls.extend(limits(plan, grouped)?);
+    walls.extend(limits(&groundwork.limits, grouped)?);
     walls.push(keyring());
     rustix::thread::set_no_new_privs(true).map_err(|error| {
         failed(Some(WallName::NoNewPrivileges), "setting no_new_privs")(error.into())
     })?;
     walls.push(wall(WallName::NoNewPrivileges, WallStatus::Enforced, "set on process 1"));
-    walls.extend(landlocked::session(&root.view, plan.workspace_path.as_path()).map_err(
+    walls.extend(landlocked::session(&root.view, own.workspace_path.as_path()).map_err(
         |detail| crate::wire::Refusal { wall: Some(WallName::LandlockFilesystem), detail },
     )?);
     let call_layer = landlocked::call_layer().map_err(|detail| crate::wire::Refusal {
@@ -47,7 +49,7 @@ pub(super) fn all(
     // Before the filter: afterwards no other process may look into this one.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| failed(None, "closing process 1 to others")(error.into()))?;
-    install_filter(plan, program, walls, &root, socket)?;
+    install_filter(groundwork.debug, program, walls, &root, socket)?;
     Ok(call_layer)
 }
 
@@ -79,8 +81,7 @@ fn namespaces(cgroup: bool) -> Vec<Wall> {
     walls
 }
 
-fn limits(plan: &Plan, grouped: Grouped) -> Built<Vec<Wall>> {
-    let limits = &plan.limits;
+fn limits(limits: &Limits, grouped: Grouped) -> Built<Vec<Wall>> {
     let failed = |what: &'static str| failed(None, what);
     lower(Resource::Nofile, limits.open_files).map_err(failed("limiting open files"))?;
     lower(Resource::Fsize, limits.disk_bytes).map_err(failed("limiting the size of a file"))?;
@@ -179,7 +180,7 @@ fn drop_capabilities() -> io::Result<()> {
 /// cannot answer before it has the listener. So a child without the filter, which shares our
 /// descriptors, sends it.
 fn install_filter(
-    plan: &Plan,
+    debug: bool,
     program: &[libc::sock_filter],
     walls: Vec<Wall>,
     root: &Root,
@@ -198,12 +199,10 @@ fn install_filter(
     let installed = match filter::install(program) {
         Ok(listener) => Ok(Some(listener)),
         // Somebody outside listens already; only one may.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            filter::silent_program(plan.debug)
-                .map_err(io::Error::other)
-                .and_then(|program| filter::install_silent(&program))
-                .map(|()| None)
-        }
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => filter::silent_program(debug)
+            .map_err(io::Error::other)
+            .and_then(|program| filter::install_silent(&program))
+            .map(|()| None),
         Err(error) => Err(error),
     };
     let told: i32 = match &installed {

@@ -1,8 +1,13 @@
 //! Process 1 of a session: puts the walls up, gives everything up, then serves calls.
 //!
 //! ```text
-//! cloned ─▶ tied to the launcher ─▶ private root ─▶ locked down ─▶ serves until its socket closes
+//! cloned ─▶ tied to the launcher ─▶ groundwork ─▶ told what its session is ─▶ private root
+//!        ─▶ locked down ─▶ serves until its socket closes
 //! ```
+//! The groundwork is what sessions have in common. A *spare* is an init that has laid it before
+//! anybody asked for a session. Where the launcher is root and has opened the mounts, that is the
+//! whole root but the workspace; else init stays where it can still see the host.
+//!
 //! It is forked from the launcher and never executes anything itself, so nothing of it need exist
 //! in the session's root. The walls stand before the first call, and init stands behind all of
 //! them but the per-call one. Must never read a path of the host after its root is private.
@@ -22,21 +27,19 @@ use cofferdam_contract::capability::{Wall, WallName, WallStatus};
 use rustix::process::Signal;
 
 pub(crate) use self::paths::SCRATCH;
-pub(crate) use self::sources::Sources;
+pub(crate) use self::sources::{ViewSources, WorkspaceSources};
 
 use crate::spec::Resident;
 use crate::sys::process;
 use crate::sys::socket::Channel;
-use crate::wire::{FromInit, Plan, Refusal};
+use crate::wire::{Begin, FromInit, Groundwork, Mounts, Own, Refusal};
 
 /// What a cloned session starts with.
 pub(crate) struct Beginning<'a> {
-    /// To the supervisor.
-    pub(crate) socket: OwnedFd,
-    /// To the launcher, until init is tied to its life.
+    /// To the launcher, until init is tied to its life and knows its session.
     pub(crate) launcher: Channel,
     /// What is bound, where the launcher had to open it.
-    pub(crate) sources: Option<Sources>,
+    pub(crate) sources: Option<ViewSources>,
     /// The user and group to become, where that is not who we are.
     pub(crate) becomes: Option<(u32, u32)>,
     /// What can be run without being executed.
@@ -45,6 +48,8 @@ pub(crate) struct Beginning<'a> {
     pub(crate) program: &'a [libc::sock_filter],
     /// What is limited from outside.
     pub(crate) grouped: Grouped,
+    /// Nobody waits for it yet.
+    pub(crate) is_spare: bool,
 }
 
 /// Which limits are kept by control groups.
@@ -67,17 +72,36 @@ fn wall(name: WallName, status: WallStatus, detail: &str) -> Wall {
     Wall { name, status, detail: detail.to_owned() }
 }
 
+/// What is built before init knows its session.
+struct Prepared {
+    cgroup_namespace: bool,
+    ground: Ground,
+}
+
+/// How far that goes.
+enum Ground {
+    /// Still where the host can be seen.
+    Outside(ViewSources),
+    /// In the private root.
+    Inside(root::Entered),
+}
+
 /// Everything that process 1 does. It ends when the supervisor's end of the socket closes.
-pub(crate) fn main(plan: &Plan, start: Beginning<'_>) -> ! {
-    let Beginning { socket, launcher, sources, becomes, residents, program, grouped } = start;
-    let socket = Channel::from(socket);
-    let built = begin(plan, &launcher, sources, becomes)
-        .and_then(|built| lockdown::all(plan, program, grouped, built, &socket));
+pub(crate) fn main(groundwork: &Groundwork, start: Beginning<'_>) -> ! {
+    let Beginning { launcher, sources, becomes, residents, program, grouped, is_spare } = start;
+    let prepared = prepare(groundwork, &launcher, sources, becomes);
+    if is_spare && prepared.is_err() {
+        // Whoever asks for a session gets a new one, and hears why that one fails.
+        process::exit(70);
+    }
+    let Some((begin, socket, mounts)) = told(&launcher) else { process::exit(70) };
     drop(launcher);
+    let Begin { own, mounts: shapes } = begin;
+    let built = prepared
+        .and_then(|prepared| finish(groundwork, prepared, &own, (shapes, mounts)))
+        .and_then(|built| lockdown::all(groundwork, &own, program, grouped, built, &socket));
     match built {
-        Ok(call_layer) => {
-            serve::Serving::new(socket, plan.environment.clone(), call_layer, residents).run()
-        }
+        Ok(call_layer) => serve::Serving::new(socket, own.environment, call_layer, residents).run(),
         Err(refusal) => {
             let _supervisor_gone = socket.send(&FromInit::Failed(refusal), &[]);
             process::exit(70)
@@ -85,13 +109,21 @@ pub(crate) fn main(plan: &Plan, start: Beginning<'_>) -> ! {
     }
 }
 
-/// From the clone to a private root.
-fn begin(
-    plan: &Plan,
+/// Waits for the session: what it is, its socket, and the mounts that came along.
+fn told(launcher: &Channel) -> Option<(Begin, Channel, Vec<OwnedFd>)> {
+    let packet = launcher.receive::<Begin>().ok().flatten()?;
+    let mut descriptors = packet.descriptors.into_iter();
+    let socket = Channel::from(descriptors.next()?);
+    Some((packet.message, socket, descriptors.collect()))
+}
+
+/// From the clone as far as it goes without knowing the session.
+fn prepare(
+    groundwork: &Groundwork,
     launcher: &Channel,
-    sources: Option<Sources>,
+    sources: Option<ViewSources>,
     becomes: Option<(u32, u32)>,
-) -> Built<root::Root> {
+) -> Built<Prepared> {
     if !matches!(launcher.receive::<()>(), Ok(Some(_))) {
         process::exit(70);
     }
@@ -103,16 +135,36 @@ fn begin(
     }
     tie_to(launcher)?;
     make_host_mounts_private()?;
-    let sources = match sources {
-        Some(sources) => sources,
-        None => Sources::open(plan, None)?,
-    };
     process::loopback_up()
         .map_err(failed(Some(WallName::NetworkNamespace), "bringing up loopback"))?;
     rustix::system::sethostname(b"cofferdam")
         .map_err(|error| failed(Some(WallName::UtsNamespace), "naming the host")(error.into()))?;
-    let root = root::build(plan, sources)?;
-    Ok(root::Root { cgroup_namespace: cgroup.is_ok(), ..root })
+    let ground = match sources {
+        Some(sources) => Ground::Inside(root::enter(groundwork, sources)?),
+        None => Ground::Outside(ViewSources::open(groundwork)?),
+    };
+    Ok(Prepared { cgroup_namespace: cgroup.is_ok(), ground })
+}
+
+/// The rest of the root.
+fn finish(
+    groundwork: &Groundwork,
+    prepared: Prepared,
+    own: &Own,
+    (shapes, mounts): (Option<Mounts>, Vec<OwnedFd>),
+) -> Built<root::Root> {
+    let workspace = match shapes {
+        Some(shapes) => WorkspaceSources::from_parts(shapes, mounts).ok_or_else(|| Refusal {
+            wall: None,
+            detail: "the launcher sent too few mounts".to_owned(),
+        })?,
+        None => WorkspaceSources::open(&own.workspace, None)?,
+    };
+    let entered = match prepared.ground {
+        Ground::Inside(entered) => entered,
+        Ground::Outside(sources) => root::enter(groundwork, sources)?,
+    };
+    root::furnish(entered, own, workspace, prepared.cgroup_namespace)
 }
 
 /// From here on the launcher's death is ours, also while we are stopped. Changing the user would

@@ -10,18 +10,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::WallName;
-use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::limits::Limits;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::paths::{
     DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES, MASKED_DIRECTORIES,
     MASKED_FILES, READ_ONLY, RUN, SCRATCH,
 };
-use super::sources::{Bound, Layers, Sources};
+use super::sources::{Bound, Layers, ViewSources, WorkspaceSources};
 use super::{Built, failed};
 use crate::sys::mount::{self, Attributes};
 use crate::view::HOME;
-use crate::wire::{Bytes, Plan};
+use crate::wire::{Bytes, Groundwork, Own};
 
 /// Bytes and files of the skeleton: synthesised files and mount points.
 const SKELETON: &[(&str, Option<&str>)] =
@@ -39,8 +39,14 @@ pub(super) struct Root {
     pub(super) cgroup_namespace: bool,
 }
 
-/// Builds and enters the root.
-pub(super) fn build(plan: &Plan, sources: Sources) -> Built<Root> {
+/// A root that lacks what is one session's own.
+pub(super) struct Entered {
+    view: Vec<(PathBuf, bool)>,
+    denials: OwnedFd,
+}
+
+/// Enters the root, and builds in it what sessions have in common.
+pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Entered> {
     let wall = Some(WallName::PrivateRoot);
     // A new proc is granted only while the host's is still in sight (mount_too_revealing).
     let no_programs = Attributes::MOUNT_ATTR_NOSUID
@@ -56,16 +62,27 @@ pub(super) fn build(plan: &Plan, sources: Sources) -> Built<Root> {
     let view = sources.view.iter().map(|it| (it.target.clone(), it.is_directory)).collect();
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
-    build_scratch(plan).map_err(failed(wall, "mounting the scratch file systems"))?;
-    build_view(plan, sources.view)?;
+    build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
+    build_view(groundwork, sources.view)?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
         .map_err(failed(wall, "masking configuration"))?;
-    build_workspace(plan, sources.workspace, sources.carries)
-        .map_err(failed(None, "mounting the workspace"))?;
-    let decoys = build_decoys(plan).map_err(failed(wall, "laying out decoys"))?;
     let denials = build_run().map_err(failed(wall, "building /run"))?;
+    Ok(Entered { view, denials })
+}
+
+/// Puts one session's own into the root and closes it.
+pub(super) fn furnish(
+    entered: Entered,
+    own: &Own,
+    workspace: WorkspaceSources,
+    cgroup_namespace: bool,
+) -> Built<Root> {
+    let wall = Some(WallName::PrivateRoot);
+    build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
+    let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
     close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
-    Ok(Root { view, denials, decoys, cgroup_namespace: false })
+    let Entered { view, denials } = entered;
+    Ok(Root { view, denials, decoys, cgroup_namespace })
 }
 
 fn directory(path: &Path) -> io::Result<()> {
@@ -89,7 +106,7 @@ fn attach(bound: &Bound) -> io::Result<()> {
     mount::attach(&bound.mount, &bound.target)
 }
 
-fn build_view(plan: &Plan, view: Vec<Bound>) -> Built<()> {
+fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<()> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
@@ -97,11 +114,11 @@ fn build_view(plan: &Plan, view: Vec<Bound>) -> Built<()> {
     for bound in view {
         attach(&bound).map_err(at(&bound.target))?;
     }
-    for (path, content) in &plan.files {
+    for (path, content) in &groundwork.files {
         let path = path.as_path();
         parent_of(path).and_then(|()| fs::write(path, &content.0)).map_err(at(path))?;
     }
-    for (path, target) in &plan.links {
+    for (path, target) in &groundwork.links {
         let path = path.as_path();
         let made = parent_of(path).and_then(|()| symlink(target.as_path(), path));
         made.map_err(at(path))?;
@@ -167,8 +184,7 @@ fn mask(files: &[&str], directories: &[&str]) -> io::Result<()> {
     Ok(())
 }
 
-fn build_scratch(plan: &Plan) -> io::Result<()> {
-    let limits = &plan.limits;
+fn build_scratch(limits: &Limits) -> io::Result<()> {
     let (size, inodes) = (limits.disk_bytes.to_string(), limits.inodes.max(16).to_string());
     let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV;
     for path in SCRATCH {
@@ -182,15 +198,11 @@ fn build_scratch(plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-fn build_workspace(
-    plan: &Plan,
-    layers: Layers,
-    carries: Vec<(RepoPath, Layers)>,
-) -> io::Result<()> {
-    let target = plan.workspace_path.as_path();
+fn build_workspace(own: &Own, sources: WorkspaceSources) -> io::Result<()> {
+    let target = own.workspace_path.as_path();
     directory(target)?;
-    mount::attach(mounted(layers)?, target)?;
-    for (path, layers) in carries {
+    mount::attach(mounted(sources.workspace)?, target)?;
+    for (path, layers) in sources.carries {
         // What is there was not made by us: no link of it may lead elsewhere.
         let place = rustix::fs::openat2(
             rustix::fs::open(target, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?,
@@ -248,8 +260,8 @@ fn put_layer(layer: &OwnedFd, place: &Path) -> io::Result<()> {
 }
 
 /// Canaries lie on a file system of their own, so that no mount tells where they came from.
-fn build_decoys(plan: &Plan) -> io::Result<Vec<OwnedFd>> {
-    if plan.decoys.is_empty() {
+fn build_decoys(own: &Own) -> io::Result<Vec<OwnedFd>> {
+    if own.decoys.is_empty() {
         return Ok(Vec::new());
     }
     let attributes = Attributes::MOUNT_ATTR_NOSUID
@@ -260,7 +272,7 @@ fn build_decoys(plan: &Plan) -> io::Result<Vec<OwnedFd>> {
     directory(hold)?;
     mount::attach(&mount::create("tmpfs", &options, attributes)?, hold)?;
     let mut opened = Vec::new();
-    for (at, (target, content)) in plan.decoys.iter().enumerate() {
+    for (at, (target, content)) in own.decoys.iter().enumerate() {
         opened.push(lay_out(&hold.join(at.to_string()), target, content)?);
     }
     mount::detach(hold)?;

@@ -14,7 +14,7 @@ use cofferdam_contract::path::RepoPath;
 use super::paths::DEVICES;
 use super::{Built, failed};
 use crate::sys::mount::{self, Attributes};
-use crate::wire::{Plan, Refusal};
+use crate::wire::{Groundwork, MountShape, Mounts, Refusal};
 
 const WRITABLE: Attributes = Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV);
 const READ_ONLY: Attributes = WRITABLE.union(Attributes::MOUNT_ATTR_RDONLY);
@@ -39,20 +39,17 @@ pub(crate) enum Layers {
     Directory(OwnedFd),
 }
 
-/// Everything that comes from the host.
-pub(crate) struct Sources {
+/// What of the host every session sees.
+pub(crate) struct ViewSources {
     pub(super) view: Vec<Bound>,
     pub(super) devices: Vec<Bound>,
-    pub(super) workspace: Layers,
-    /// Mounted after the workspace, at directories in it.
-    pub(super) carries: Vec<(RepoPath, Layers)>,
 }
 
-impl Sources {
-    /// Opens everything. With a mapping, what is the supervisor's on disk is the session's.
-    pub(crate) fn open(plan: &Plan, mapping: Option<&OwnedFd>) -> Built<Self> {
+impl ViewSources {
+    /// Opens everything.
+    pub(crate) fn open(groundwork: &Groundwork) -> Built<Self> {
         let mut view = Vec::new();
-        for (source, target) in &plan.binds {
+        for (source, target) in &groundwork.binds {
             view.extend(bind(source.as_path(), target.as_path(), READ_ONLY)?);
         }
         let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
@@ -60,8 +57,27 @@ impl Sources {
         for device in DEVICES {
             devices.extend(bind(Path::new(device), Path::new(device), no_programs)?);
         }
+        Ok(Self { view, devices })
+    }
+
+    /// The descriptors that a child must keep.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.view.iter().chain(&self.devices).map(|bound| bound.mount.as_raw_fd())
+    }
+}
+
+/// What a session's workspace is made of.
+pub(crate) struct WorkspaceSources {
+    pub(super) workspace: Layers,
+    /// Mounted after the workspace, at directories in it.
+    pub(super) carries: Vec<(RepoPath, Layers)>,
+}
+
+impl WorkspaceSources {
+    /// Opens everything. With a mapping, what is the supervisor's on disk is the session's.
+    pub(crate) fn open(workspace: &WorkspaceMount, mapping: Option<&OwnedFd>) -> Built<Self> {
         let mapping = mapping.map(AsFd::as_fd);
-        let (workspace, carries) = match &plan.workspace {
+        let (workspace, carries) = match workspace {
             WorkspaceMount::Directory { path } => {
                 (Layers::Directory(layer(path, WRITABLE, mapping)?), Vec::new())
             }
@@ -73,18 +89,58 @@ impl Sources {
                 (overlay(lowers, upper, work, mapping)?, carries.collect::<Built<_>>()?)
             }
         };
-        Ok(Self { view, devices, workspace, carries })
+        Ok(Self { workspace, carries })
     }
 
-    /// The descriptors that a child must keep.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let carried = self.carries.iter().map(|(_, layers)| layers);
-        let layers = [&self.workspace].into_iter().chain(carried).flat_map(|layers| match layers {
-            Layers::Overlay { lowers, scratch, .. } => lowers.iter().chain([scratch]).collect(),
-            Layers::Directory(directory) => vec![directory],
-        });
-        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
-        bound.chain(layers).map(AsRawFd::as_raw_fd)
+    /// Takes it apart for another process: what the mounts are, and the mounts.
+    pub(crate) fn into_parts(self) -> (Mounts, Vec<OwnedFd>) {
+        let mut descriptors = Vec::new();
+        let workspace = self.workspace.into_parts(&mut descriptors);
+        let carries = self.carries.into_iter();
+        let carries = carries.map(|(path, it)| (path, it.into_parts(&mut descriptors))).collect();
+        (Mounts { workspace, carries }, descriptors)
+    }
+
+    /// Puts it together again. None: there are fewer mounts than were named.
+    pub(crate) fn from_parts(mounts: Mounts, descriptors: Vec<OwnedFd>) -> Option<Self> {
+        let mut descriptors = descriptors.into_iter();
+        let workspace = Layers::from_parts(mounts.workspace, &mut descriptors)?;
+        let carries = mounts.carries.into_iter();
+        let carries = carries
+            .map(|(path, shape)| Some((path, Layers::from_parts(shape, &mut descriptors)?)))
+            .collect::<Option<_>>()?;
+        Some(Self { workspace, carries })
+    }
+}
+
+impl Layers {
+    fn into_parts(self, descriptors: &mut Vec<OwnedFd>) -> MountShape {
+        match self {
+            Self::Directory(mount) => {
+                descriptors.push(mount);
+                MountShape::Directory
+            }
+            Self::Overlay { lowers, scratch, upper, work } => {
+                let shape = MountShape::Overlay { lowers: lowers.len(), upper, work };
+                descriptors.extend(lowers);
+                descriptors.push(scratch);
+                shape
+            }
+        }
+    }
+
+    fn from_parts(
+        shape: MountShape,
+        descriptors: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Option<Self> {
+        Some(match shape {
+            MountShape::Directory => Self::Directory(descriptors.next()?),
+            MountShape::Overlay { lowers, upper, work } => {
+                let lowers =
+                    (0..lowers).map(|_| descriptors.next()).collect::<Option<Vec<OwnedFd>>>()?;
+                Self::Overlay { lowers, scratch: descriptors.next()?, upper, work }
+            }
+        })
     }
 }
 

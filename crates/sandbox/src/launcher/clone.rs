@@ -3,7 +3,7 @@
 //! Must never know which walls init puts up.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
 use cofferdam_contract::capability::WallName;
@@ -11,28 +11,59 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cgroup::Groups;
 use super::identity::Identity;
-use crate::init::{self, Beginning, Grouped, Sources};
+use crate::init::{self, Beginning, Grouped, ViewSources, WorkspaceSources};
 use crate::spec::Resident;
 use crate::sys::process::{self, Child, NAMESPACES};
 use crate::sys::socket::Channel;
-use crate::wire::{Plan, Refusal};
+use crate::wire::{Begin, Groundwork, Own, Refusal};
 
 /// How long init may take from its clone to being tied to the launcher's life.
 const ARMED_WITHIN: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// What a session is made from.
 pub(crate) struct Make<'a> {
-    pub(crate) plan: &'a Plan,
+    pub(crate) groundwork: &'a Groundwork,
     pub(crate) program: &'a [libc::sock_filter],
     pub(crate) residents: &'static [Resident],
     /// Which session of this launcher it is.
     pub(crate) number: u64,
+    /// Nobody waits for it yet.
+    pub(crate) is_spare: bool,
 }
 
-/// A session that goes on by itself.
+/// An init that lays its groundwork and waits to be told its session.
 pub(crate) struct Cloned {
     pub(crate) child: Child,
     pub(crate) groups: Vec<PathBuf>,
+    channel: Channel,
+}
+
+impl Cloned {
+    /// Tells it its session; from then on it goes on by itself. An init that is gone takes the
+    /// groundwork along: `None`.
+    pub(crate) fn begin(
+        self,
+        own: &Own,
+        socket: &OwnedFd,
+        identity: &Identity,
+    ) -> Result<Option<(Child, Vec<PathBuf>)>, Refusal> {
+        let mounts = match identity {
+            // As root what is mounted may be readable by root alone, so it is opened here.
+            Identity::Own { mapping, .. } => {
+                Some(WorkspaceSources::open(&own.workspace, Some(mapping))?)
+            }
+            Identity::Single { .. } => None,
+        };
+        let (mounts, opened) = mounts.map(WorkspaceSources::into_parts).unzip();
+        let opened: Vec<OwnedFd> = opened.unwrap_or_default();
+        let descriptors: Vec<_> = [socket].into_iter().chain(&opened).map(AsFd::as_fd).collect();
+        let begin = Begin { own: own.clone(), mounts };
+        match self.channel.send(&begin, &descriptors) {
+            Ok(()) => Ok(Some((self.child, self.groups))),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
+            Err(error) => Err(refused(None, "telling init its session")(error)),
+        }
+    }
 }
 
 fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Refusal {
@@ -41,18 +72,13 @@ fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Re
 }
 
 /// Clones a session. Returns in the launcher only.
-pub(crate) fn session(
-    make: &Make<'_>,
-    socket: OwnedFd,
-    identity: &Identity,
-) -> Result<Cloned, Refusal> {
-    let Make { plan, program, residents, number } = *make;
+pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Refusal> {
+    let Make { groundwork, program, residents, number, is_spare } = *make;
     let sources = match identity {
-        // As root what is bound may be readable by root alone, so it is opened here.
-        Identity::Own { mapping, .. } => Some(Sources::open(plan, Some(mapping))?),
+        Identity::Own { .. } => Some(ViewSources::open(groundwork)?),
         Identity::Single { .. } => None,
     };
-    let groups = Groups::create(number, &plan.limits);
+    let groups = Groups::create(number, &groundwork.limits);
     let (ours, theirs) = Channel::pair().map_err(refused(None, "making a socket pair"))?;
     let cloned = process::clone_into(NAMESPACES)
         .map_err(refused(Some(WallName::UserNamespace), "cloning into new namespaces"));
@@ -60,8 +86,8 @@ pub(crate) fn session(
         Ok(Some(child)) => child,
         Ok(None) => {
             // 0 to 2 are the null device, and stay so that nothing else gets these numbers.
-            let mut keep: Vec<RawFd> = vec![0, 1, 2, socket.as_raw_fd(), raw(&theirs)];
-            keep.extend(sources.iter().flat_map(Sources::descriptors));
+            let mut keep: Vec<RawFd> = vec![0, 1, 2, raw(&theirs)];
+            keep.extend(sources.iter().flat_map(ViewSources::descriptors));
             if process::close_all_but(&keep).is_err() {
                 process::exit(70);
             }
@@ -71,8 +97,8 @@ pub(crate) fn session(
             let grouped = Grouped { memory_grouped, pids_grouped };
             let launcher = theirs;
             init::main(
-                plan,
-                Beginning { socket, launcher, sources, becomes, residents, program, grouped },
+                groundwork,
+                Beginning { launcher, sources, becomes, residents, program, grouped, is_spare },
             )
         }
         Err(refusal) => {
@@ -82,7 +108,7 @@ pub(crate) fn session(
     };
     drop(theirs);
     match release(&ours, &child, identity, &groups) {
-        Ok(()) => Ok(Cloned { child, groups: groups.into_paths() }),
+        Ok(()) => Ok(Cloned { child, groups: groups.into_paths(), channel: ours }),
         Err(refusal) => {
             process::signal(child.pid, rustix::process::Signal::KILL);
             let pid = rustix::process::Pid::from_raw(child.pid);
@@ -94,7 +120,6 @@ pub(crate) fn session(
 }
 
 fn raw(channel: &Channel) -> RawFd {
-    use std::os::fd::AsFd;
     channel.as_fd().as_raw_fd()
 }
 

@@ -4,7 +4,9 @@
 //! supervisor ──control socket──▶ launcher ──clone──▶ init of session 1, 2, …
 //!     └───────────────session socket─────────────────────▲
 //! ```
-//! It has one thread, an empty environment and no descriptor but its control socket. Its death
+//! It has one thread, an empty environment and no descriptor but its control socket and what leads
+//! to the spare: an init that has laid the groundwork of a session that nobody has asked for yet,
+//! which takes the clone, the control groups and most mounts out of the time to open one. Its death
 //! takes every session with it (parent-death signal), and so does that of the supervisor's thread
 //! that started it. Must never read or write a session's socket, nor wait for a session.
 
@@ -28,9 +30,9 @@ use self::clone::{Cloned, Make};
 use self::identity::Identity;
 use crate::filter;
 use crate::spec::Resident;
-use crate::sys::process;
+use crate::sys::process::{self, Child};
 use crate::sys::socket::{Channel, Packet};
-use crate::wire::{FromLauncher, Plan, Refusal, ToLauncher};
+use crate::wire::{FromLauncher, Groundwork, Plan, Refusal, ToLauncher};
 
 pub(crate) use self::cgroup::{Groups, remove as remove_group, sweep as sweep_groups};
 
@@ -55,8 +57,17 @@ struct Launching {
     sessions: HashMap<i32, Vec<PathBuf>>,
     /// The system-call filters, without and with tracing allowed, once they were needed.
     programs: [OnceCell<Vec<libc::sock_filter>>; 2],
-    /// How many sessions were opened, for names of control groups.
-    opened: u64,
+    /// How many sessions were cloned, for names of control groups.
+    cloned: u64,
+    /// Of the session before.
+    last: Option<Groundwork>,
+    spare: Option<Spare>,
+}
+
+/// An init that waits for a session of its kind.
+struct Spare {
+    groundwork: Groundwork,
+    cloned: Cloned,
 }
 
 impl Launching {
@@ -70,7 +81,17 @@ impl Launching {
         let identity = Identity::find()?;
         let children = process::watch_children()?;
         let (sessions, programs) = Default::default();
-        Ok(Self { control, children, identity, residents, sessions, programs, opened: 0 })
+        Ok(Self {
+            control,
+            children,
+            identity,
+            residents,
+            sessions,
+            programs,
+            cloned: 0,
+            last: None,
+            spare: None,
+        })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -98,7 +119,16 @@ impl Launching {
 
     fn answer(&mut self, packet: Packet<ToLauncher>) -> io::Result<()> {
         match packet.message {
-            ToLauncher::Open(plan) => self.open(&plan, packet.descriptors),
+            ToLauncher::Open { plan, then_spare } => {
+                self.open(&plan, packet.descriptors.into_iter().next())?;
+                // One session may be all that is ever asked for.
+                if then_spare && self.last.as_ref() == Some(&plan.groundwork) {
+                    self.lay_groundwork(plan.groundwork);
+                } else {
+                    self.last = Some(plan.groundwork);
+                }
+                Ok(())
+            }
             ToLauncher::Kill { pid } => {
                 if self.sessions.contains_key(&pid) {
                     process::signal(pid, Signal::KILL);
@@ -108,26 +138,60 @@ impl Launching {
         }
     }
 
-    fn open(&mut self, plan: &Plan, mut descriptors: Vec<OwnedFd>) -> io::Result<()> {
-        self.opened += 1;
-        let cloned = match descriptors.pop() {
-            Some(socket) => self.program(plan.debug).and_then(|program| {
-                let number = self.opened;
-                let make = Make { plan, program, number, residents: self.residents };
-                clone::session(&make, socket, &self.identity)
-            }),
+    fn open(&mut self, plan: &Plan, socket: Option<OwnedFd>) -> io::Result<()> {
+        let opened = match socket {
+            Some(socket) => self.begin(plan, &socket),
             None => {
                 Err(Refusal { wall: None, detail: "no socket came with the session".to_owned() })
             }
         };
-        match cloned {
-            Ok(Cloned { child, groups }) => {
-                self.sessions.insert(child.pid, groups.clone());
+        match opened {
+            Ok((child, groups)) => {
                 let rootless = self.identity.is_single();
                 let opened = FromLauncher::Opened { pid: child.pid, rootless, groups };
                 self.control.send(&opened, &[child.pidfd.as_fd()])
             }
             Err(refusal) => self.control.send(&FromLauncher::Refused(refusal), &[]),
+        }
+    }
+
+    /// Tells the spare its session, if there is one that was made for such; else a new init.
+    fn begin(&mut self, plan: &Plan, socket: &OwnedFd) -> Result<(Child, Vec<PathBuf>), Refusal> {
+        let Plan { groundwork, own } = plan;
+        if let Some(spare) = self.spare.take_if(|spare| spare.groundwork == *groundwork)
+            && let Some(begun) = spare.cloned.begin(own, socket, &self.identity)?
+        {
+            return Ok(begun);
+        }
+        let cloned = self.clone_init(groundwork, false)?;
+        let gone = || Refusal { wall: None, detail: "the session did not start".to_owned() };
+        cloned.begin(own, socket, &self.identity)?.ok_or_else(gone)
+    }
+
+    fn clone_init(&mut self, groundwork: &Groundwork, is_spare: bool) -> Result<Cloned, Refusal> {
+        self.cloned += 1;
+        let make = Make {
+            groundwork,
+            program: self.program(groundwork.debug)?,
+            residents: self.residents,
+            number: self.cloned,
+            is_spare,
+        };
+        let cloned = clone::session(&make, &self.identity)?;
+        self.sessions.insert(cloned.child.pid, cloned.groups.clone());
+        Ok(cloned)
+    }
+
+    /// Lays the groundwork of the next session. Whatever keeps it from being laid, whoever asks
+    /// for that session hears.
+    fn lay_groundwork(&mut self, groundwork: Groundwork) {
+        if self.spare.as_ref().is_some_and(|spare| spare.groundwork == groundwork) {
+            return;
+        }
+        // A spare that is let go of ends by itself.
+        self.spare = None;
+        if let Ok(cloned) = self.clone_init(&groundwork, true) {
+            self.spare = Some(Spare { groundwork, cloned });
         }
     }
 
@@ -158,7 +222,9 @@ impl Launching {
     }
 
     fn forget(&mut self, pid: Pid) {
-        for group in self.sessions.remove(&pid.as_raw_nonzero().get()).into_iter().flatten() {
+        let pid = pid.as_raw_nonzero().get();
+        self.spare.take_if(|spare| spare.cloned.child.pid == pid);
+        for group in self.sessions.remove(&pid).into_iter().flatten() {
             remove_group(&group);
         }
     }

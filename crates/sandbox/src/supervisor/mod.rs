@@ -25,7 +25,7 @@ use crate::spec::{DenialSink, SandboxSpec};
 use crate::sweep::Claim;
 use crate::sys::socket::Channel;
 use crate::view::HOME;
-use crate::wire::{self, Plan};
+use crate::wire::{self, Groundwork, Own, Plan};
 
 pub use self::call::{Call, Stopper};
 pub use self::session::Session;
@@ -39,6 +39,9 @@ pub struct LauncherOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Whether, after two sessions of one kind, the groundwork of a third is laid while nobody
+    /// waits for it: opening that is several times faster, for the price of an idle process.
+    pub spare: bool,
 }
 
 /// The launcher of this process. Dropping it ends every session that it opened.
@@ -53,6 +56,7 @@ pub(crate) struct Core {
     process: Mutex<Option<Arc<Process>>>,
     reactor: Reactor,
     watcher: Watcher,
+    spare: bool,
 }
 
 /// Keeps going when another thread panicked: what these locks guard is whole between statements.
@@ -66,12 +70,12 @@ impl Launcher {
     /// # Errors
     /// The executable cannot be copied or executed.
     pub fn start(options: LauncherOptions) -> Result<Self, SandboxError> {
-        let LauncherOptions { executable, clock, entropy } = options;
+        let LauncherOptions { executable, clock, entropy, spare } = options;
         crate::launcher::sweep_groups();
         let image = process::image(&executable)?;
         let watcher = Watcher::start(clock, Arc::clone(&entropy))?;
         let reactor = Reactor::start()?;
-        let core = Core { entropy, image, process: Mutex::new(None), reactor, watcher };
+        let core = Core { entropy, image, process: Mutex::new(None), reactor, watcher, spare };
         core.process()?;
         Ok(Self { core: Arc::new(core) })
     }
@@ -90,17 +94,17 @@ impl Launcher {
         let plan = core.plan(&spec)?;
         let (ours, theirs) = Channel::pair().map_err(SandboxError::system("making sockets"))?;
         ours.ask_for_senders().map_err(SandboxError::system("asking for senders"))?;
-        let opened = core.process()?.open(&plan, &theirs)?;
+        let opened = core.process()?.open(&plan, core.spare, &theirs)?;
         drop(theirs);
         let Opened { process, pid, pidfd, rootless, groups } = opened;
         let opening = Opening { channel: ours, process, pid, pidfd, groups };
         let ready = opening.ready()?;
         let listening = ready.listener.is_some();
         let report = report::report(&spec, rootless, ready.walls, listening);
-        let decoys = plan.decoys.iter().zip(&ready.decoys).map(|((inside, _), file)| {
+        let decoys = plan.own.decoys.iter().zip(&ready.decoys).map(|((inside, _), file)| {
             (inside.to_path(), PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
         });
-        let decoys = (!plan.decoys.is_empty()).then(|| Decoys { files: decoys.collect() });
+        let decoys = (!plan.own.decoys.is_empty()).then(|| Decoys { files: decoys.collect() });
         let watch = core.watcher.watch(Watched {
             session: spec.session.clone(),
             run: spec.run.clone(),
@@ -146,8 +150,7 @@ impl Core {
         environment.extend(wire::environment(&spec.environment));
         let pairs =
             |(one, other): &(PathBuf, PathBuf)| (one.as_path().into(), other.as_path().into());
-        Ok(Plan {
-            session: spec.session.to_string(),
+        let groundwork = Groundwork {
             binds: view
                 .binds
                 .iter()
@@ -159,13 +162,16 @@ impl Core {
                 .map(|(path, content)| (path.as_path().into(), wire::Bytes(content.clone())))
                 .collect(),
             links: view.links.iter().map(pairs).collect(),
+            limits: spec.limits,
+            debug: spec.debug,
+        };
+        let own = Own {
             decoys: if spec.decoys { decoys(&*self.entropy) } else { Vec::new() },
             workspace: spec.workspace.clone(),
             workspace_path: spec.workspace_path.as_path().into(),
             environment,
-            limits: spec.limits,
-            debug: spec.debug,
-        })
+        };
+        Ok(Plan { groundwork, own })
     }
 }
 

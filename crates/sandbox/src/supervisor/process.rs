@@ -115,14 +115,15 @@ impl Process {
         let _launcher_gone = lock(&self.channel).send(&ToLauncher::Kill { pid }, &[]);
     }
 
-    /// Has a session cloned; `socket` becomes init's.
+    /// Has a session cloned; `socket` becomes init's. `then_spare`: and the next one's groundwork laid.
     pub(super) fn open(
         self: Arc<Self>,
         plan: &Plan,
+        then_spare: bool,
         socket: &Channel,
     ) -> Result<Opened, SandboxError> {
         let lost = |detail: &str| SandboxError::LauncherLost { detail: detail.to_owned() };
-        let order = ToLauncher::Open(Box::new(plan.clone()));
+        let order = ToLauncher::Open { plan: Box::new(plan.clone()), then_spare };
         let packet = {
             let channel = lock(&self.channel);
             channel.send(&order, &[socket.as_fd()]).map_err(|error| lost(&error.to_string()))?;

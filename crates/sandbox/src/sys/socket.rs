@@ -21,7 +21,7 @@ const INLINE_BYTES_MAX: usize = 48 << 10;
 /// Longest message at all, in bytes.
 const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 /// Most descriptors in one packet; the kernel takes 253.
-pub(crate) const DESCRIPTORS_MAX: usize = 64;
+pub(crate) const DESCRIPTORS_MAX: usize = 240;
 
 const INLINE: u8 = b'i';
 const IN_MEMFD: u8 = b'm';

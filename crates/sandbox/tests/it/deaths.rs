@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{is_root, launcher, probe_path, wait_until};
 
 /// A supervisor in a process of its own, with open sessions in each of which a daemon runs.
-struct Supervised {
+pub(crate) struct Supervised {
     child: Child,
     stdin: ChildStdin,
     stdout: BufReader<ChildStdout>,
@@ -50,22 +50,41 @@ pub(crate) fn beneath(pid: i32) -> Vec<Seen> {
     found
 }
 
-fn is_gone(seen: &Seen) -> bool {
+pub(crate) fn is_gone(seen: &Seen) -> bool {
     see(seen.pid)
         .is_none_or(|now| now.started != seen.started || now.state == "Z" || now.state == "X")
 }
 
-fn wait_for_end_of(processes: &[Seen]) {
+pub(crate) fn wait_for_end_of(processes: &[Seen]) {
     wait_until("all of them end", || processes.iter().all(is_gone));
 }
 
 impl Supervised {
     fn start(sessions: usize) -> Self {
+        Self::start_with(sessions, &[])
+    }
+
+    /// One with two sessions, after which the groundwork of the next one is laid.
+    pub(crate) fn with_a_spare() -> Self {
+        let supervised = Self::start_with(2, &["spare"]);
+        wait_until("there is a spare", || supervised.spare().is_some());
+        supervised
+    }
+
+    /// The init that has no session yet: nothing is beneath it.
+    pub(crate) fn spare(&self) -> Option<Seen> {
+        let launcher = self.launcher();
+        let inits = beneath(launcher).into_iter().filter(|it| it.parent == launcher);
+        inits.into_iter().find(|it| beneath(it.pid).is_empty())
+    }
+
+    fn start_with(sessions: usize, args: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("cofferdam-host-").tempdir().unwrap();
         let mut child = Command::new(probe_path())
             .arg("supervise")
             .arg(dir.path())
             .arg(sessions.to_string())
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -77,21 +96,21 @@ impl Supervised {
         this
     }
 
-    fn expect(&mut self, word: &str) {
+    pub(crate) fn expect(&mut self, word: &str) {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         assert_eq!(line.trim(), word);
     }
 
-    fn tell(&mut self, word: &str) {
+    pub(crate) fn tell(&mut self, word: &str) {
         writeln!(self.stdin, "{word}").unwrap();
     }
 
-    fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    fn launcher(&self) -> i32 {
+    pub(crate) fn launcher(&self) -> i32 {
         let children = beneath(self.pid());
         children.iter().find(|it| it.parent == self.pid()).unwrap().pid
     }
@@ -113,16 +132,16 @@ impl Drop for Supervised {
     }
 }
 
-fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
-fn stop(pid: i32) {
+pub(crate) fn stop(pid: i32) {
     signal(pid, Signal::STOP);
     wait_until("it has stopped", || see(pid).unwrap().state == "T");
 }
 
-fn host_mounts() -> usize {
+pub(crate) fn host_mounts() -> usize {
     fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count()
 }
 

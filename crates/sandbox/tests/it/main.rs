@@ -8,6 +8,7 @@ mod deaths;
 mod limits;
 mod refused;
 mod rootless;
+mod spares;
 mod strays;
 mod support;
 mod walls;

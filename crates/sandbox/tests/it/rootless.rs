@@ -66,6 +66,11 @@ fn refusals_are_told() {
 }
 
 #[test]
+fn spares_are_like_others() {
+    again("spares::");
+}
+
+#[test]
 fn strays_die() {
     again("strays::");
 }

@@ -22,6 +22,8 @@ use cofferdam_sandbox::{
 
 /// Names another copy of the probe, for a user who cannot reach the one that was built.
 pub(crate) const PROBE_VARIABLE: &str = "COFFERDAM_TEST_PROBE";
+/// Set, every session that is like the first begins as a spare.
+pub(crate) const SPARE_VARIABLE: &str = "COFFERDAM_TEST_SPARE";
 /// Where the probe is inside.
 pub(crate) const PROBE_INSIDE: &str = "/opt/probe";
 
@@ -70,9 +72,25 @@ impl DenialSink for Denials {
 }
 
 pub(crate) fn launcher() -> Launcher {
+    let spare = std::env::var_os(SPARE_VARIABLE).is_some();
+    let launcher = launcher_with(spare);
+    if spare {
+        two_of_a_kind(&launcher);
+    }
+    launcher
+}
+
+/// After these, there is a spare of their kind.
+pub(crate) fn two_of_a_kind(launcher: &Launcher) {
+    for _ in 0..2 {
+        drop(Site::new().open(launcher));
+    }
+}
+
+pub(crate) fn launcher_with(spare: bool) -> Launcher {
     let executable = probe_path().into();
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(Counter));
-    Launcher::start(LauncherOptions { executable, clock, entropy }).unwrap()
+    Launcher::start(LauncherOptions { executable, clock, entropy, spare }).unwrap()
 }
 
 /// A session's directories on the host, and its specification.
