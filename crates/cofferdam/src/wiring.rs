@@ -27,9 +27,6 @@ pub(crate) const RESIDENTS: &[Resident] = &[Resident {
     run: cofferdam_agents::codemod::resident,
 }];
 
-/// What the broker needs (it refuses an older one).
-pub(crate) const GIT_VERSION_MIN: (u32, u32) = (2, 38);
-
 /// This binary, even if its file was replaced since it was started.
 pub(crate) const OWN_EXECUTABLE: &str = "/proc/self/exe";
 

@@ -114,7 +114,7 @@ impl AttachPort {
 
 async fn diff(live: &Live, ground: &Ground, session: &RunSession) -> Result<Diff, Problem> {
     session.freeze().await?;
-    let result = session.result(live, &ground.base.tree).await;
+    let result = session.result(live, &ground.base.tree, "diff").await;
     session.thaw().await?;
     let (base, tree) = (ground.base.tree.clone(), result?.tree);
     live.with_broker(move |broker, repository| {

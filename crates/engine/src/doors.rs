@@ -7,13 +7,14 @@ use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
 use cofferdam_contract::events::{CallEvent, CallOutcome, DenialEvent, EventBody, Started};
 use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
-use cofferdam_contract::ports::{Decide, PortFuture, Record};
+use cofferdam_contract::ports::{Decide, PortFuture, Record, Spend};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;
 use cofferdam_journal::{Blob, Ledger, Page, Recorder, Redactor};
 use cofferdam_policy::Policy;
 use cofferdam_tools::{Book, Closing, Opening};
 
+use crate::causes::Causes;
 use crate::parts::{Observer, Parts};
 
 /// Answers by the run's compiled policy.
@@ -49,6 +50,7 @@ impl Decide for PolicyDoor {
 /// Writes to the journal, and shows what it writes to whoever watches.
 pub(crate) struct WatchedRecord {
     pub(crate) recorder: Recorder,
+    pub(crate) causes: Arc<Causes>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) observer: Arc<dyn Observer>,
 }
@@ -75,16 +77,42 @@ fn redacted(redactor: &Redactor, mut event: EventBody) -> EventBody {
 
 impl Record for WatchedRecord {
     fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
-        let clean = |event| redacted(&self.redactor, event);
-        let events: Vec<_> = events.into_iter().map(clean).collect();
-        events.iter().for_each(|event| self.observer.event(event));
-        self.recorder.commit(events)
+        let enter = |event| self.causes.event(redacted(&self.redactor, event));
+        let events: Vec<_> = events.into_iter().map(enter).collect();
+        events.iter().for_each(|event| self.observer.event(&event.body));
+        self.recorder.commit_caused(events)
     }
 
     fn observe(&self, event: EventBody) {
-        let event = redacted(&self.redactor, event);
-        self.observer.event(&event);
-        self.recorder.observe(event);
+        let event = self.causes.event(redacted(&self.redactor, event));
+        self.observer.event(&event.body);
+        self.recorder.observe_caused(event);
+    }
+}
+
+/// Takes from the budget on behalf of the run itself.
+pub(crate) struct SpendDoor {
+    pub(crate) ledger: Ledger,
+    pub(crate) causes: Arc<Causes>,
+}
+
+impl SpendDoor {
+    fn page(&self) -> Page {
+        Page { cause: self.causes.moved(), ..Page::default() }
+    }
+}
+
+impl Spend for SpendDoor {
+    fn reserve(&self, kind: BudgetKind, amount: u64) -> PortFuture<'_, ReservationId> {
+        Box::pin(async move {
+            self.ledger.take_for(kind, amount, self.page()).await.map_err(Problem::from)
+        })
+    }
+
+    fn settle(&self, reservation: ReservationId, spent: u64) -> PortFuture<'_, ()> {
+        Box::pin(async move {
+            self.ledger.close_with(reservation, spent, self.page()).await.map_err(Problem::from)
+        })
     }
 }
 
@@ -92,6 +120,7 @@ impl Record for WatchedRecord {
 pub(crate) struct BookDoor {
     pub(crate) parts: Arc<Parts>,
     pub(crate) ledger: Ledger,
+    pub(crate) causes: Arc<Causes>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) retention: Retention,
 }
@@ -102,9 +131,9 @@ impl BookDoor {
     }
 
     fn page(&self, event: CallEvent, blobs: Vec<Blob>) -> Page {
-        let event = redacted(&self.parts.redactor, EventBody::Call(event));
-        self.observer.event(&event);
-        Page { events: vec![event], blobs }
+        let event = self.causes.event(redacted(&self.parts.redactor, EventBody::Call(event)));
+        self.observer.event(&event.body);
+        Page { cause: event.id.clone(), events: vec![event], blobs }
     }
 }
 
@@ -115,7 +144,8 @@ impl Book for BookDoor {
             let blob = self.blob(&input);
             let input = blob.digest();
             let started = Started { call, session, tool, executable, input };
-            let page = self.page(CallEvent::Started(started), vec![blob]);
+            let cause = self.causes.session(&started.session);
+            let page = Page { cause, ..self.page(CallEvent::Started(started), vec![blob]) };
             let reserved = self.ledger.take_for(BudgetKind::ToolMs, tool_ms, page).await;
             reserved.map_err(Problem::from)
         })

@@ -407,6 +407,9 @@ impl Engine {
         let parts = Arc::clone(&self.parts);
         blocking(move || {
             let repository = parts.broker.locate(&source)?;
+            if !parts.broker.has(&repository, &tree)? {
+                return Err(Problem::new(Code::NotInState, "the run's result was pruned"));
+            }
             let changeset = parts.broker.changeset(&repository, &base, &tree)?;
             let patch = parts.broker.patch(&repository, &base, &tree)?;
             Ok(Diff { changeset, patch })

@@ -6,6 +6,7 @@
 
 pub mod admissions;
 pub mod attached;
+mod causes;
 mod checking;
 pub mod command;
 pub mod denials;

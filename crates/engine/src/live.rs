@@ -12,14 +12,15 @@ use cofferdam_contract::ids::{PrincipalId, RunId};
 use cofferdam_contract::ports::{Decide, Record, Spend};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::RuntimeRequest;
-use cofferdam_journal::{Batch, Durability, Expected, Hold, NewEvent, Recorder, Shown};
+use cofferdam_journal::{Batch, Durability, Expected, Hold, Recorder, Shown};
 use cofferdam_policy::Policy;
 use cofferdam_policy::authority::{Act, Role, local};
 use cofferdam_repository::{Broker, PreparedBase, Progress, Repository, RepositoryError};
 use cofferdam_tools::Book;
 
 use crate::attached::AttachPort;
-use crate::doors::{BookDoor, PolicyDoor, WatchedRecord};
+use crate::causes::{Causes, moves};
+use crate::doors::{BookDoor, PolicyDoor, SpendDoor, WatchedRecord};
 use crate::parts::{Observer, Parts};
 use crate::sessions::OpenSession;
 use crate::state::State;
@@ -86,6 +87,7 @@ pub(crate) struct Live {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) breaker: Arc<Breaker>,
     pub(crate) attach: Option<AttachPort>,
+    causes: Arc<Causes>,
     recorder: Recorder,
     /// The last effect that did not happen, for whoever asked for it.
     pub(crate) failure: Option<Problem>,
@@ -124,10 +126,12 @@ impl Live {
         let of = Arc::clone(&parts);
         let repository = blocking(move || Ok(of.broker.locate(&source)?)).await?;
         let actor = first.actor.clone();
-        let recorder = parts.journal.recorder(&hold, actor.clone(), None);
+        let causes = Arc::new(Causes::after(Arc::clone(&parts), actor.clone(), &events));
+        let recorder = parts.journal.recorder(&hold, actor.clone(), causes.moved());
         let ledger = parts.journal.ledger(&hold, actor.clone());
         let record = WatchedRecord {
             recorder: recorder.clone(),
+            causes: Arc::clone(&causes),
             redactor: Arc::clone(&parts.redactor),
             observer: Arc::clone(&observer),
         };
@@ -141,10 +145,12 @@ impl Live {
             book: Arc::new(BookDoor {
                 parts: Arc::clone(&parts),
                 ledger: ledger.clone(),
+                causes: Arc::clone(&causes),
                 observer: Arc::clone(&observer),
                 retention: request.retention,
             }),
-            spend: Arc::new(ledger),
+            spend: Arc::new(SpendDoor { ledger, causes: Arc::clone(&causes) }),
+            causes,
             record: Arc::new(record),
             attested: is_attested(&events),
             request: Arc::new(request),
@@ -208,13 +214,13 @@ impl Live {
             true => Durability::Synced,
             false => Durability::Commit,
         };
-        let new =
-            |body: &EventBody| NewEvent { body: body.clone(), actor: actor.clone(), cause: None };
-        let mut batch: Batch = events.iter().map(new).collect::<Vec<_>>().into();
-        batch = batch.shows(shown(&state));
+        let movements = self.causes.movements(&events, &actor);
+        let entered: Vec<_> = movements.iter().map(|it| (it.id.clone(), moves(&it.body))).collect();
+        let batch = Batch::from(movements).shows(shown(&state));
         self.failure = events.iter().find_map(effect_failure).or(self.failure.take());
         let epoch = self.hold.epoch();
         self.parts.journal.append(&self.run, epoch, Expected::Any, batch, durability).await?;
+        self.causes.appended(&entered);
         events.iter().for_each(|event| self.observer.event(event));
         self.attested = match events.last() {
             Some(EventBody::Run(RunEvent::Attested(_))) => true,

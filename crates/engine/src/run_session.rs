@@ -133,16 +133,19 @@ impl RunSession {
         blocking(move || open.thaw()).await
     }
 
-    /// What the frozen session made of the base, as a tree.
+    /// What the frozen session made of the base, as a tree that is kept for the run under this
+    /// label.
     pub(crate) async fn result(
         &self,
         live: &Live,
         base_tree: &ObjectId,
+        label: &str,
     ) -> Result<Frozen, Problem> {
         let open = Arc::clone(&self.open);
         let (parts, repository) = (Arc::clone(&live.parts), Arc::clone(&live.repository));
-        let (base_tree, label) = (base_tree.clone(), live.run.to_string());
+        let (base_tree, label) = (base_tree.clone(), format!("{}-{label}", live.run));
         blocking(move || {
+            let _writing = parts.broker.writing()?;
             let left = open.left()?;
             let mut changes = left.changes.iter().map(|change| with_content(&*open, change));
             let tree = parts.broker.write_tree(&repository, &base_tree, &mut changes)?;

@@ -1,7 +1,7 @@
 //! What is done with runs as a whole: evidence out, the journal verified, leftovers pruned.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use cofferdam_contract::check::CheckStatus;
 use cofferdam_contract::digest::Digest;
@@ -10,7 +10,7 @@ use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_evidence::{ExportInput, Patch, Signer};
 use cofferdam_journal::{JournalError, Stored, VerifyReport};
-use cofferdam_repository::{Collected, Retain};
+use cofferdam_repository::Retain;
 
 use crate::engine::Engine;
 use crate::live::blocking;
@@ -29,6 +29,10 @@ pub struct Pruned {
     pub bases: u64,
     /// Bytes of prepared bases.
     pub freed_bytes: u64,
+    /// Objects of results that nobody needs.
+    pub objects: u64,
+    /// Mirrors of URLs.
+    pub mirrors: u64,
 }
 
 struct JournalSigner(cofferdam_journal::Signer);
@@ -118,13 +122,15 @@ impl Engine {
         Ok(self.parts().journal.verify().await?)
     }
 
-    /// Deletes what runs that are over keep only as long as themselves, and bases beyond `retain`.
-    /// Events, chains and branches stay.
+    /// Deletes what runs that are over keep only as long as themselves: their text, their result,
+    /// the mirrors that only they need; and bases beyond `retain`. Events, chains and branches
+    /// stay.
     ///
     /// # Errors
     /// What the journal or git says.
     pub async fn prune(&self, retain: Retain) -> Result<Pruned, Problem> {
         let mut pruned = Pruned::default();
+        let mut needed = BTreeSet::new();
         for row in self.runs().await? {
             let view = self.show(&row.run).await?;
             let over = view.problem.is_some()
@@ -133,8 +139,11 @@ impl Engine {
                     "rolled_back" | "rejected" | "unchanged" | "closed"
                 );
             if !over {
+                needed.insert(row.repository);
                 continue;
             }
+            let (parts, label) = (self.shared_parts(), row.run.to_string());
+            blocking(move || Ok(parts.broker.release(&label)?)).await?;
             let blobs = self.parts().journal.prune(&row.run).await?;
             self.parts().admissions.remove(&row.run);
             pruned.runs += u64::from(blobs > 0);
@@ -145,15 +154,16 @@ impl Engine {
                 self.parts().admissions.remove(&run);
             }
         }
-        let collected = self.collect(retain).await?;
-        pruned.bases = collected.removed as u64;
-        pruned.freed_bytes = collected.freed_bytes;
-        Ok(pruned)
-    }
-
-    async fn collect(&self, retain: Retain) -> Result<Collected, Problem> {
         let parts = self.shared_parts();
-        blocking(move || Ok(Arc::as_ref(&parts).broker.collect_garbage(&retain)?)).await
+        blocking(move || {
+            let collected = parts.broker.collect_garbage(&retain)?;
+            pruned.bases = collected.removed as u64;
+            pruned.freed_bytes = collected.freed_bytes;
+            pruned.objects = parts.broker.reclaim()?;
+            pruned.mirrors = parts.broker.collect_mirrors(&needed)?;
+            Ok(pruned)
+        })
+        .await
     }
 }
 

@@ -4,6 +4,7 @@
 
 use cofferdam_contract::approval::Approval;
 use cofferdam_contract::budget::Spent;
+use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::check::{CheckResult, RiskLevel, Verdict};
 use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::{
@@ -62,6 +63,8 @@ pub struct RunView {
     pub driver_exit_code: Option<i32>,
     /// Paths that were left out of the result, with the reason.
     pub left_out: Vec<String>,
+    /// How its last workspace was made: a copy where no overlay can be had.
+    pub workspace: Option<WorkspaceKind>,
     /// The sessions it had.
     pub sessions: Vec<SessionId>,
     /// Why it ended, where it ended badly.
@@ -108,6 +111,7 @@ impl RunView {
             cost: Spent::default(),
             driver_exit_code: None,
             left_out: vec![],
+            workspace: None,
             sessions: vec![],
             problem: None,
         }
@@ -118,6 +122,7 @@ impl RunView {
             EventBody::Run(event) => self.add_run(event),
             EventBody::Session(SessionEvent::Opened(opened)) => {
                 self.sessions.push(opened.session.clone());
+                self.workspace = Some(opened.report.workspace);
             }
             EventBody::Session(SessionEvent::Closed(closed)) => {
                 self.events_incomplete |= closed.denials_lost > 0;

@@ -43,9 +43,11 @@ impl From<u64> for Expected {
     }
 }
 
-/// An event that is to be appended; the journal adds id, sequence, time, epoch and correlation.
+/// An event that is to be appended; the journal adds sequence, time, epoch and correlation.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewEvent {
+    /// Its id, where later events are to name it as their cause; else the journal makes one.
+    pub id: Option<EventId>,
     /// What happened.
     pub body: EventBody,
     /// Who did it.
@@ -199,7 +201,7 @@ impl Tail {
     ) -> Result<Stored, JournalError> {
         let event = Event {
             version: EVENT_VERSION,
-            id: EventId::generate(tx.clock, tx.entropy),
+            id: new.id.unwrap_or_else(|| EventId::generate(tx.clock, tx.entropy)),
             run: self.run.clone(),
             sequence: self.next,
             epoch: self.epoch,

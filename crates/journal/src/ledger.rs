@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cofferdam_contract::budget::{BudgetKind, Spent};
 use cofferdam_contract::events::{BudgetEvent, EventBody, Exhausted, Reserved, Settled};
-use cofferdam_contract::ids::{PrincipalId, ReservationId, RunId};
+use cofferdam_contract::ids::{EventId, PrincipalId, ReservationId, RunId};
 use cofferdam_contract::ports::{PortFuture, Spend};
 use cofferdam_contract::problem::Problem;
 use sqlx::sqlite::SqlitePool;
@@ -40,7 +40,9 @@ fn kind_of(name: &str) -> Result<BudgetKind, JournalError> {
 #[derive(Debug, Default)]
 pub struct Page {
     /// Events, of whoever takes from the budget.
-    pub events: Vec<EventBody>,
+    pub events: Vec<NewEvent>,
+    /// What led to the reservation or the settlement.
+    pub cause: Option<EventId>,
     /// What they refer to.
     pub blobs: Vec<Blob>,
 }
@@ -121,27 +123,24 @@ impl Ledger {
             let put = Put::begin(&self.blobs, &self.account.run, blob, Durability::Commit).await?;
             puts.push(put);
         }
-        Ok(Begun { events: page.events, puts })
+        Ok(Begun { events: page.events, cause: page.cause, puts })
     }
 }
 
 /// A page whose large files are written.
 struct Begun {
-    events: Vec<EventBody>,
+    events: Vec<NewEvent>,
+    cause: Option<EventId>,
     puts: Vec<Put>,
 }
 
 impl Begun {
-    fn enter(
-        &mut self,
-        tx: &mut Tx<'_>,
-        tail: &mut Tail,
-        by: &Account,
-    ) -> Result<(), JournalError> {
+    fn enter(&mut self, tx: &mut Tx<'_>, tail: &mut Tail) -> Result<(), JournalError> {
         for put in &self.puts {
             put.enter(tx, &mut tail.script)?;
         }
-        std::mem::take(&mut self.events).into_iter().try_for_each(|body| by.append(tx, tail, body))
+        let mut events = std::mem::take(&mut self.events).into_iter();
+        events.try_for_each(|event| tail.append(tx, event).map(|_| ()))
     }
 }
 
@@ -190,9 +189,11 @@ impl Account {
         &self,
         tx: &mut Tx<'_>,
         tail: &mut Tail,
-        body: EventBody,
+        (event, cause): (BudgetEvent, &Option<EventId>),
     ) -> Result<(), JournalError> {
-        tail.append(tx, NewEvent { body, actor: self.actor.clone(), cause: None }).map(|_| ())
+        let (actor, cause) = (self.actor.clone(), cause.clone());
+        tail.append(tx, NewEvent { id: None, body: EventBody::Budget(event), actor, cause })
+            .map(|_| ())
     }
 
     async fn left(&self, tx: &mut Tx<'_>, kind: BudgetKind) -> Result<u64, JournalError> {
@@ -228,8 +229,8 @@ impl Work for Reserve {
         let mut tail = account.tail(tx).await?;
         if amount > left {
             let exhausted = Exhausted { kind, asked: amount, left };
-            let event = EventBody::Budget(BudgetEvent::Exhausted(exhausted.clone()));
-            account.append(tx, &mut tail, event)?;
+            let event = BudgetEvent::Exhausted(exhausted.clone());
+            account.append(tx, &mut tail, (event, &page.cause))?;
             tail.store(tx).await?;
             for put in &page.puts {
                 put.withdraw(tx).await?;
@@ -245,9 +246,8 @@ impl Work for Reserve {
             .bind(to_db(account.epoch))?
             .bind(to_db(amount))?;
         let reserved = Reserved { reservation: reservation.clone(), kind, amount };
-        let event = EventBody::Budget(BudgetEvent::Reserved(reserved));
-        account.append(tx, &mut tail, event)?;
-        page.enter(tx, &mut tail, account)?;
+        account.append(tx, &mut tail, (BudgetEvent::Reserved(reserved), &page.cause))?;
+        page.enter(tx, &mut tail)?;
         tail.store(tx).await?;
         Ok(Ok(reservation))
     }
@@ -287,9 +287,9 @@ impl Work for Settle {
             .bind(to_db(spent))?
             .bind(account.run.as_str())?
             .bind(name(kind))?;
-        page.enter(tx, &mut tail, account)?;
+        page.enter(tx, &mut tail)?;
         let settled = Settled { reservation: reservation.clone(), kind, spent };
-        account.append(tx, &mut tail, EventBody::Budget(BudgetEvent::Settled(settled)))?;
+        account.append(tx, &mut tail, (BudgetEvent::Settled(settled), &page.cause))?;
         tail.store(tx).await
     }
 }

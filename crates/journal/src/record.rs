@@ -31,7 +31,7 @@ pub struct Recorder {
 }
 
 enum Observed {
-    Event(Box<EventBody>),
+    Event(Box<NewEvent>),
     Flush(oneshot::Sender<Result<(), JournalError>>),
 }
 
@@ -78,15 +78,27 @@ impl Recorder {
     }
 }
 
-impl Record for Recorder {
-    fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
+impl Recorder {
+    /// [`Record::commit`] of events whose ids and causes are known.
+    pub fn commit_caused(&self, events: Vec<NewEvent>) -> PortFuture<'_, ()> {
         Box::pin(async move { self.scribe.append(events).await.map_err(Problem::from) })
     }
 
-    fn observe(&self, event: EventBody) {
+    /// [`Record::observe`] of an event whose id and cause are known.
+    pub fn observe_caused(&self, event: NewEvent) {
         if self.queue.try_send(Observed::Event(Box::new(event))).is_err() {
             self.scribe.lose(1);
         }
+    }
+}
+
+impl Record for Recorder {
+    fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
+        self.commit_caused(events.into_iter().map(|body| self.scribe.event(body)).collect())
+    }
+
+    fn observe(&self, event: EventBody) {
+        self.observe_caused(self.scribe.event(event));
     }
 }
 
@@ -96,10 +108,11 @@ impl Scribe {
         self.untold.fetch_add(count, Ordering::AcqRel);
     }
 
-    async fn append(&self, bodies: Vec<EventBody>) -> Result<(), JournalError> {
-        let (actor, cause) = (&self.actor, &self.cause);
-        let event = |body| NewEvent { body, actor: actor.clone(), cause: cause.clone() };
-        let events: Vec<_> = bodies.into_iter().map(event).collect();
+    fn event(&self, body: EventBody) -> NewEvent {
+        NewEvent { id: None, body, actor: self.actor.clone(), cause: self.cause.clone() }
+    }
+
+    async fn append(&self, events: Vec<NewEvent>) -> Result<(), JournalError> {
         let work = Append {
             run: self.run.clone(),
             epoch: self.epoch,
@@ -110,12 +123,12 @@ impl Scribe {
     }
 
     /// Appends `events` and tells of the loss. What the journal refuses is lost as well.
-    async fn write(&self, mut events: Vec<EventBody>) -> Result<(), JournalError> {
+    async fn write(&self, mut events: Vec<NewEvent>) -> Result<(), JournalError> {
         let observed = events.len() as u64;
         let untold = self.untold.swap(0, Ordering::AcqRel);
         if untold > 0 {
             let lost = Lost { count: untold, source: "journal".to_owned() };
-            events.push(EventBody::Denial(DenialEvent::Lost(lost)));
+            events.push(self.event(EventBody::Denial(DenialEvent::Lost(lost))));
         }
         if events.is_empty() {
             return Ok(());
@@ -132,7 +145,7 @@ impl Scribe {
     }
 
     /// One event that is too large must not take the others of its append with it.
-    async fn write_each(&self, events: Vec<EventBody>) -> Result<(), JournalError> {
+    async fn write_each(&self, events: Vec<NewEvent>) -> Result<(), JournalError> {
         for event in events {
             match self.append(vec![event]).await {
                 Ok(()) => {}

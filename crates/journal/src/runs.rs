@@ -203,7 +203,7 @@ impl Work for StartRun {
             }
         }
         let mut tail = Tail::read(tx, &new.run).await?;
-        let first = NewEvent { body: new.first, actor: new.actor, cause: None };
+        let first = NewEvent { id: None, body: new.first, actor: new.actor, cause: None };
         let stored = tail.append(tx, first)?;
         let next = tail.next;
         tail.store(tx).await?;

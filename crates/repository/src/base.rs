@@ -100,6 +100,8 @@ impl Broker {
                     let _ = fs::remove_dir_all(&scratch);
                 }
                 built?;
+                // A cache that cannot be tidied is no reason against a base that is there.
+                let _untidy = self.bound_bases();
             }
             drop(lock);
         }

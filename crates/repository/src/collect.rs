@@ -10,6 +10,9 @@ use crate::error::RepositoryError;
 use crate::lock::{Lock, Mode};
 use crate::store::{Broker, ObjectFormat};
 
+/// Bases that stay when another one is made.
+const BASES_MAX: usize = 32;
+
 /// How much may stay.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retain {
@@ -38,6 +41,16 @@ impl Broker {
     /// [`RepositoryError::Io`] if the cache cannot be read or something cannot be removed.
     pub fn collect_garbage(&self, retain: &Retain) -> Result<Collected, RepositoryError> {
         self.sweep_store()?;
+        self.collect_bases(retain)
+    }
+
+    /// After each base that is made, so that the cache is bounded without anybody's care. By
+    /// number alone: sizes are not worth a walk through every base.
+    pub(crate) fn bound_bases(&self) -> Result<(), RepositoryError> {
+        self.collect_bases(&Retain { bases_max: BASES_MAX, bytes_max: u64::MAX }).map(|_| ())
+    }
+
+    fn collect_bases(&self, retain: &Retain) -> Result<Collected, RepositoryError> {
         let bases = self.inner.bases_dir();
         let mut found = Vec::new();
         for name in names(&bases)? {
@@ -56,7 +69,8 @@ impl Broker {
         let mut done = Collected::default();
         let mut bytes = 0_u64;
         for (_, name) in found {
-            let size = size_bytes(&bases.join(&name));
+            let sized = retain.bytes_max < u64::MAX || done.kept >= retain.bases_max;
+            let size = if sized { size_bytes(&bases.join(&name)) } else { 0 };
             let fits = done.kept < retain.bases_max && bytes + size <= retain.bytes_max;
             if !fits && self.remove_base(&bases, &name)? {
                 done.removed += 1;

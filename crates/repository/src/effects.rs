@@ -13,7 +13,7 @@ use cofferdam_contract::time::UtcTime;
 
 use crate::error::RepositoryError;
 use crate::locate::Repository;
-use crate::store::parse_id;
+use crate::store::{Broker, parse_id};
 
 /// Every branch of ours is beneath this.
 const BRANCH_PREFIX: &str = "refs/heads/cofferdam/";
@@ -48,6 +48,7 @@ impl Repository {
     /// leads to them.
     pub fn carry_out(&self, intent: &EffectIntent) -> Result<Carried, RepositoryError> {
         let (branch, key) = (intent.branch(), intent.key());
+        let _writing = Broker { inner: self.inner.clone() }.writing()?;
         self.check_branch(branch)?;
         let (before, after, already) = match intent {
             EffectIntent::Apply { base, tree, message, author, at, .. } => {

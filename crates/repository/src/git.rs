@@ -13,10 +13,10 @@ use std::process::Command;
 use crate::error::RepositoryError;
 use crate::process::GitCommand;
 
-/// The first version with `merge-tree --write-tree` (2.38).
-const VERSION_MIN: (u32, u32) = (2, 38);
+/// Debian 12's. `merge-tree --write-tree` came with 2.38; older than this is not tried.
+pub const VERSION_MIN: (u32, u32) = (2, 39);
 /// The same for people.
-pub(crate) const VERSION_MIN_TEXT: &str = "2.38";
+pub(crate) const VERSION_MIN_TEXT: &str = "2.39";
 
 /// Overrides that leave nothing to execute and keep output the same everywhere. The command line
 /// wins over every file (git-config(1)).
@@ -78,7 +78,7 @@ impl Git {
     /// Finds git along `path_var` (in the form of `PATH`) and asks its version.
     ///
     /// # Errors
-    /// [`RepositoryError::GitUnusable`] if there is none or it is older than 2.38.
+    /// [`RepositoryError::GitUnusable`] if there is none or it is older than 2.39.
     pub fn find(path_var: &OsStr) -> Result<Self, RepositoryError> {
         let unusable = |text: &str| RepositoryError::GitUnusable(text.to_owned());
         let program = std::env::split_paths(path_var)

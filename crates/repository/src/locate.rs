@@ -15,6 +15,7 @@ use cofferdam_contract::text::escape_bytes;
 
 use crate::error::RepositoryError;
 use crate::git::Place;
+use crate::lock::Lock;
 use crate::process::GitCommand;
 use crate::store::{Broker, Inner, ObjectFormat, parse_id};
 
@@ -42,6 +43,8 @@ pub struct Repository {
     pub(crate) work_tree: Option<PathBuf>,
     pub(crate) format: ObjectFormat,
     pub(crate) traits: Traits,
+    /// Of a mirror: keeps it from being collected.
+    pub(crate) _used: Option<Arc<Lock>>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -65,8 +68,9 @@ impl Broker {
         match source {
             RepositorySource::Path(path) => self.locate_path(Path::new(path)),
             RepositorySource::Url(url) => {
-                let dir = self.mirror(url)?;
+                let (dir, used) = self.mirror(url)?;
                 let mut repository = self.locate_path(&dir)?;
+                repository._used = Some(Arc::new(used));
                 repository.traits.mirror = true;
                 Ok(repository)
             }
@@ -101,6 +105,7 @@ impl Broker {
             work_tree: None,
             format: found.format,
             traits,
+            _used: None,
         };
         if !found.bare {
             repository.work_tree = self.work_tree(path)?;

@@ -14,8 +14,8 @@ use crate::store::{Broker, ObjectFormat, make_dir};
 const FETCH_TIMEOUT_MS: u64 = 1_800_000;
 
 impl Broker {
-    /// The git directory of the mirror of `url`, up to date.
-    pub(crate) fn mirror(&self, url: &str) -> Result<PathBuf, RepositoryError> {
+    /// The git directory of the mirror of `url`, up to date, which stays while the lock is held.
+    pub(crate) fn mirror(&self, url: &str) -> Result<(PathBuf, Lock), RepositoryError> {
         check_url(url)?;
         let dir = self.inner.mirror_dir(url);
         make_dir(dir.parent().unwrap_or(&dir))?;
@@ -34,7 +34,8 @@ impl Broker {
             }
             other => other.map_err(unreachable_remote)?,
         }
-        Ok(dir)
+        let used = Lock::take(&dir.with_extension("use"), Mode::Shared, || ())?;
+        Ok((dir, used))
     }
 
     fn fetch(&self, dir: &std::path::Path, url: &str) -> Result<(), RepositoryError> {

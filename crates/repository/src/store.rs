@@ -146,19 +146,9 @@ impl Broker {
             .run(b"")?;
         (output.code == Some(0)).then(|| parse_id(&output.stdout, "rev-parse")).transpose()
     }
-
-    /// Forgets what is kept under `label`; no error if nothing is.
-    ///
-    /// # Errors
-    /// As for [`Broker::keep`].
-    pub fn release(&self, repository: &Repository, label: &str) -> Result<(), RepositoryError> {
-        let name = kept_name(label)?;
-        repository.objects_git("update-ref").args(["--no-deref", "-d", &name]).bytes()?;
-        Ok(())
-    }
 }
 
-fn kept_name(label: &str) -> Result<String, RepositoryError> {
+pub(crate) fn kept_name(label: &str) -> Result<String, RepositoryError> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_".contains(&b);
     let fits = |part: &str| !part.is_empty() && part.bytes().all(plain);
     if label.len() > 200 || !label.split('/').all(fits) {
@@ -180,6 +170,11 @@ impl Inner {
     pub(crate) fn mirror_dir(&self, url: &str) -> PathBuf {
         let name = Digest::of(url.as_bytes()).hex();
         self.options.store.join("mirrors").join(format!("{}.git", &name[..32]))
+    }
+
+    /// Shared by who writes into the store; alone with who removes from it.
+    pub(crate) fn writers_lock(&self) -> PathBuf {
+        self.options.store.join("writers.lock")
     }
 
     pub(crate) fn bases_dir(&self) -> PathBuf {

@@ -7,6 +7,10 @@ use cofferdam_engine::{Command, RunView};
 
 use super::Edge;
 use crate::exit::Ending;
+use crate::output::{self, ask::can_ask};
+
+/// How much of a digest a question shows: the whole of it stands above.
+const DIGEST_SHOWN: usize = 19;
 
 /// Apply exactly the proposal with this digest to a branch of its own
 #[derive(clap::Args)]
@@ -20,6 +24,26 @@ pub(crate) struct Args {
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     edge.command(args.run, Command::Approve { digest: args.digest }, done).await
+}
+
+/// Asks the person at the terminal, if there is one, whether the proposal that they were just shown
+/// is to be applied, and does so.
+///
+/// # Errors
+/// The refusal of the approval.
+pub(super) async fn ask(edge: &Edge, view: &RunView) -> Result<Option<Ending>, Problem> {
+    let (Some(digest), "awaiting_approval") = (view.digest, view.state.as_str()) else {
+        return Ok(None);
+    };
+    if !can_ask(&edge.screen) {
+        return Ok(None);
+    }
+    let shown: String = digest.to_string().chars().take(DIGEST_SHOWN).collect();
+    if !output::ask::ask(&edge.screen, &format!("\napply exactly {shown}…?")).await? {
+        edge.screen.text("nothing was applied; the proposal waits\n")?;
+        return Ok(None);
+    }
+    edge.command(Some(view.run.clone()), Command::Approve { digest }, done).await.map(Some)
 }
 
 fn done(view: &RunView) -> String {

@@ -6,13 +6,14 @@ use std::path::Path;
 use cofferdam_contract::capability::{Wall, WallStatus};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::text::escape_bytes;
+use cofferdam_repository::GIT_VERSION_MIN;
 use cofferdam_sandbox::doctor::{Surroundings, requirements, walls};
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::{DoctorObject, RequirementObject};
 use crate::output::{Screen, Tone};
-use crate::wiring::{GIT_VERSION_MIN, OWN_EXECUTABLE, path_variable};
+use crate::wiring::{OWN_EXECUTABLE, path_variable};
 
 /// Tell which walls and requirements are there, and how to get what is missing
 ///

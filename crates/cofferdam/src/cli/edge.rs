@@ -115,14 +115,7 @@ impl Edge {
         let answer = engine.command(&run, given, self.observer()).await?;
         let (view, already) = (answer.view, answer.already);
         let text = if already { "it was done before".to_owned() } else { done(&view) };
-        let object = CommandObject {
-            run: view.run,
-            state: view.state,
-            digest: view.digest,
-            branch: view.branch,
-            commit: view.commit,
-            already,
-        };
+        let object = CommandObject::of(view, already);
         self.screen.show(&object, |_, _| format!("{text}\n"))?;
         Ok(DONE)
     }

@@ -7,10 +7,11 @@ use super::Edge;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::PruneObject;
 
-/// Delete the text that ended runs left, and prepared bases that nobody uses
+/// Delete the text and results that ended runs left, and bases and mirrors that nobody uses
 ///
 /// Events, digests and branches stay, so that the journal can still be verified. A run that still
-/// waits for an answer or can be rolled back keeps its text.
+/// waits for an answer or can be rolled back keeps its text and its result. A mirror of a URL stays
+/// while a run needs it or a result was applied in it.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Prepared bases that may stay
@@ -30,10 +31,15 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         blobs: pruned.blobs,
         bases: pruned.bases,
         freed_bytes: pruned.freed_bytes,
+        objects: pruned.objects,
+        mirrors: pruned.mirrors,
     };
     edge.screen.show(&object, |_, object| {
-        let PruneObject { runs, blobs, bases, freed_bytes } = object;
-        format!("pruned {runs} runs ({blobs} blobs) and {bases} bases ({freed_bytes} bytes)\n")
+        let PruneObject { runs, blobs, bases, freed_bytes, objects, mirrors } = object;
+        format!(
+            "pruned {runs} runs ({blobs} blobs), {objects} objects of results, {mirrors} mirrors \
+             and {bases} bases ({freed_bytes} bytes)\n"
+        )
     })?;
     Ok(DONE)
 }

@@ -7,7 +7,9 @@ use super::Edge;
 use crate::exit::{DONE, Ending};
 use crate::output::review;
 
-/// Show what a proposal changes, what the gate found, and how to answer
+/// Show what a proposal changes and what the gate found, and ask for the answer
+///
+/// The question is asked on a terminal only; elsewhere the commands that answer it are shown.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The run [default: the last one of the repository in the current directory]
@@ -24,5 +26,5 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     }
     let diff = engine.diff(&run).await?;
     edge.screen.text(&review::review(&edge.screen, &view, &diff))?;
-    Ok(DONE)
+    Ok(super::approve::ask(edge, &view).await?.unwrap_or(DONE))
 }

@@ -5,7 +5,8 @@ use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_engine::Command;
 
 use super::Edge;
-use crate::exit::Ending;
+use crate::exit::{Ending, of_run};
+use crate::output::objects::CommandObject;
 
 /// Take back what a run applied or merged
 ///
@@ -40,5 +41,11 @@ async fn propose_inverse(args: Args, edge: &Edge, moved: Problem) -> Result<Endi
     };
     edge.screen.progress(&format!("{moved}; its inverse is proposed as {inverse}"));
     let view = engine.advance(&inverse, edge.observer()).await?;
+    if edge.screen.json {
+        let ending = of_run(&view.state, view.problem.as_ref());
+        edge.screen
+            .object(&CommandObject { reverts: Some(run), ..CommandObject::of(view, false) })?;
+        return Ok(ending);
+    }
     super::run::show(edge, &engine, view).await
 }

@@ -24,7 +24,8 @@ const INPUT_BYTES_MAX: u64 = 900 << 10;
 
 /// Give a task to an agent and get a proposal: a change that was made behind walls and checked
 ///
-/// The run ends with a proposal that awaits approval (or with the reason why there is none).
+/// The run ends with a proposal that awaits approval (or with the reason why there is none); on a
+/// terminal it is shown and you are asked.
 /// Nothing is written to the repository before `cofferdam approve`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -54,7 +55,7 @@ pub(crate) struct Args {
     /// The same key for the same request names the same run
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
-    /// Approve the proposal if its verdict is pass; one that escalates still asks
+    /// Approve the proposal if its verdict is pass; one that escalates still waits for an answer
     #[arg(long)]
     yes: bool,
     /// Leave the run to the background supervisor and come back at once
@@ -141,7 +142,7 @@ pub(super) async fn show(edge: &Edge, engine: &Engine, view: RunView) -> Result<
         _ => review::summary(&edge.screen, &view),
     };
     edge.screen.show(&view, |_, _| text)?;
-    Ok(ending)
+    Ok(super::approve::ask(edge, &view).await?.unwrap_or(ending))
 }
 
 async fn detach(edge: &Edge, mut request: RuntimeRequest, yes: bool) -> Result<Ending, Problem> {

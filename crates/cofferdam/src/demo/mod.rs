@@ -8,7 +8,6 @@ mod proofs;
 mod rules;
 mod scratch;
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use cofferdam_contract::digest::Digest;
@@ -19,6 +18,7 @@ use serde::Serialize;
 
 use crate::cli::{Edge, Ground, Wanted};
 use crate::exit::{DONE, Ending};
+use crate::output::ask::{ask, can_ask};
 use crate::output::{Tone, painted_diff};
 use crate::wiring;
 use proofs::Proof;
@@ -55,7 +55,7 @@ pub(crate) async fn show(edge: &Edge, source: &Path, yes: bool) -> Result<Ending
     let mut proofs = proofs::of_walls(&scratch, &engine, &view).await?;
     stage.denials(&engine, &view).await?;
     stage.change(&engine, &view, &task).await?;
-    let approved = stage.ask(yes, &view)?;
+    let approved = stage.ask(yes, &view).await?;
     proofs.extend(outcome(&stage, &engine, &scratch, &view, approved).await?);
     let same = before == scratch.snapshot();
     proofs.push(Proof::new(
@@ -209,8 +209,8 @@ impl Stage<'_> {
     }
 
     /// A person's answer; without a terminal, only `--yes` is a yes.
-    fn ask(&self, yes: bool, view: &RunView) -> Result<bool, Problem> {
-        if yes || self.edge.screen.json || !std::io::stdin().is_terminal() {
+    async fn ask(&self, yes: bool, view: &RunView) -> Result<bool, Problem> {
+        if yes || !can_ask(&self.edge.screen) {
             self.say(if yes {
                 "approved by --yes"
             } else {
@@ -219,15 +219,9 @@ impl Stage<'_> {
             return Ok(yes);
         }
         let digest = view.digest.map(|it| it.to_string()).unwrap_or_default();
-        let failed = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
-        print!(
-            "   Shall exactly this proposal, {}…, be applied to a branch? [y/N] ",
-            &digest[..19.min(digest.len())]
-        );
-        std::io::stdout().flush().map_err(failed)?;
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).map_err(failed)?;
-        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+        let shown: String = digest.chars().take(19).collect();
+        let question = format!("   Shall exactly this proposal, {shown}…, be applied to a branch?");
+        ask(&self.edge.screen, &question).await
     }
 
     fn conclude(&self, object: &DemoObject) -> Result<(), Problem> {

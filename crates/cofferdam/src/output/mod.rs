@@ -4,6 +4,7 @@
 //! session or a repository is shown only through `contract::text` or the terminal filter. Must
 //! never decide anything.
 
+pub(crate) mod ask;
 mod diff;
 mod filter;
 mod json;

@@ -10,6 +10,7 @@ use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::Event;
 use cofferdam_contract::ids::{RunId, SessionId};
 use cofferdam_contract::time::UtcTime;
+use cofferdam_engine::RunView;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -58,7 +59,7 @@ pub(crate) struct SessionsObject {
 /// `approve`, `reject`, `recheck`, `resume`, `stop`, `merge` and `rollback`, each with `--json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct CommandObject {
-    /// The run.
+    /// The run. Where a rollback became a proposal, the run that makes it.
     pub(crate) run: RunId,
     /// Its state now.
     pub(crate) state: String,
@@ -70,6 +71,15 @@ pub(crate) struct CommandObject {
     pub(crate) commit: Option<ObjectId>,
     /// It was done before: a repeat is no error.
     pub(crate) already: bool,
+    /// The run whose merge others have built upon, where `run` proposes the inverse of it.
+    pub(crate) reverts: Option<RunId>,
+}
+
+impl CommandObject {
+    pub(crate) fn of(view: RunView, already: bool) -> Self {
+        let RunView { run, state, digest, branch, commit, .. } = view;
+        Self { run, state, digest, branch, commit, already, reverts: None }
+    }
 }
 
 /// One run in `list --json`.
@@ -242,4 +252,8 @@ pub(crate) struct PruneObject {
     pub(crate) bases: u64,
     /// Bytes that were freed in the cache.
     pub(crate) freed_bytes: u64,
+    /// Objects of results that were removed: files, directories and commits.
+    pub(crate) objects: u64,
+    /// Mirrors of URLs that were removed.
+    pub(crate) mirrors: u64,
 }

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::check::{CheckResult, CheckStatus, Finding, RiskLevel, Severity, Verdict};
 use cofferdam_contract::request::RepositorySource;
 use cofferdam_contract::text::escape_bytes;
@@ -27,6 +28,9 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
     if let Some(code) = view.driver_exit_code.filter(|code| *code != 0) {
         let more = format!("see cofferdam show {} --output", view.run);
         line("driver", screen.tone(Tone::Careful, &format!("ended with {code}; {more}")));
+    }
+    if view.workspace == Some(WorkspaceKind::Copy) {
+        line("workspace", "a copy of the base, not an overlay".to_owned());
     }
     if view.digest.is_some() {
         line("changed", format!("{} files", view.files_changed));

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test")]
 
 mod answers;
+mod asked;
 mod attacks;
 mod bad_input;
 mod bad_state;
@@ -13,8 +14,11 @@ mod interface;
 mod invariants;
 mod killed;
 mod packages;
+mod pruned;
+mod reverts;
 mod sessions;
 mod snapshot;
 mod supervised;
 mod terminal;
+mod without_overlay;
 mod world;

@@ -1,7 +1,7 @@
 //! On a terminal: what a session writes cannot steer it, and `-t` gives the program one.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
@@ -26,6 +26,20 @@ pub(crate) fn shown(world: &World, args: &[&str]) -> String {
     command.stdout(Stdio::from(inside.try_clone().unwrap())).stderr(Stdio::from(inside));
     let mut child = command.spawn().unwrap();
     drop(command);
+    let mut bytes = vec![];
+    // A terminal that nobody holds any more reads as an error.
+    let _ = master.read_to_end(&mut bytes);
+    child.wait().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// What a command shows on a terminal at which somebody has typed this.
+pub(crate) fn answered(world: &World, args: &[&str], typed: &str) -> String {
+    let (mut master, inside) = terminal();
+    master.write_all(typed.as_bytes()).unwrap();
+    let end = || Stdio::from(inside.try_clone().unwrap());
+    let mut child = world.command(args).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    drop(inside);
     let mut bytes = vec![];
     // A terminal that nobody holds any more reads as an error.
     let _ = master.read_to_end(&mut bytes);

@@ -11,7 +11,7 @@ use cofferdam_contract::events::{
 };
 use cofferdam_contract::ids::{OperationKey, PrincipalId};
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_repository::{MergePlan, MergeRequest};
+use cofferdam_repository::{MergeKind, MergePlan, MergeRequest};
 
 use super::Turned;
 use crate::live::Live;
@@ -112,8 +112,17 @@ pub(super) async fn merge(
         format!("merge {} into {into}\n\nCofferdam-Run: {}\n", run_branch(live), live.run);
     let (author, at) = (by.clone(), live.parts.clock.now());
     let request = MergeRequest { into: branch.clone(), commit, message, author, at };
-    let plan =
-        live.with_broker(move |broker, repository| broker.plan_merge(repository, &request)).await?;
+    let label = format!("{}-merge", live.run);
+    let plan = live
+        .with_broker(move |broker, repository| {
+            let _writing = broker.writing()?;
+            let plan = broker.plan_merge(repository, &request)?;
+            if plan.kind == MergeKind::Merge {
+                broker.keep(repository, &plan.commit, &label)?;
+            }
+            Ok(plan)
+        })
+        .await?;
     let MergePlan { expected, commit, .. } = plan;
     let key = OperationKey::new(&live.run, "merge", &format!("{branch}@{expected}"));
     let intent = EffectIntent::Merge { key, branch, expected, commit };

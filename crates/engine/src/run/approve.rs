@@ -154,10 +154,15 @@ async fn rebase(
     old: &BaseCommit,
     new: &BaseCommit,
 ) -> Result<ObjectId, Problem> {
-    let (old, new) = (old.clone(), new.clone());
+    let (old, new, run) = (old.clone(), new.clone(), live.run.clone());
     let rebased = live
         .with_broker(move |broker, repository| {
-            broker.rebase(repository, &tree, &old.tree, &new.tree)
+            let _writing = broker.writing()?;
+            let rebased = broker.rebase(repository, &tree, &old.tree, &new.tree)?;
+            if let Rebased::Clean(tree) = &rebased {
+                broker.keep(repository, tree, &format!("{run}-recheck-{tree}"))?;
+            }
+            Ok(rebased)
         })
         .await?;
     match rebased {

@@ -44,7 +44,7 @@ async fn in_session(
     }
     let exit_code = drive(live, phase, &doors).await?;
     session.freeze().await?;
-    let result = session.result(live, &phase.ground.base.tree).await?;
+    let result = session.result(live, &phase.ground.base.tree, "result").await?;
     Ok(RunEvent::Worked(Worked {
         tree: result.tree,
         left_out: result.left_out,
@@ -80,7 +80,7 @@ async fn checkpoint(
     session: &RunSession,
 ) -> Result<ObjectId, Problem> {
     session.freeze().await?;
-    let result = session.result(live, &phase.ground.base.tree).await;
+    let result = session.result(live, &phase.ground.base.tree, "checkpoint").await;
     session.thaw().await?;
     Ok(result?.tree)
 }

@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cofferdam_contract::capability::{CapabilityReport, WallStatus};
+use cofferdam_contract::capability::{CapabilityReport, WallStatus, WorkspaceKind};
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::ports::{Clock, Entropy};
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_sandbox::doctor::overlay_in;
 use cofferdam_sandbox::{
     Call, CallIo, CallResult, CallSpec, Launcher, SandboxSpec, Session, SessionEnd, View,
 };
@@ -39,6 +40,8 @@ pub struct NativeSessions {
     variables: Variables,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// Whether an overlay can be had in `dir`, once it was tried.
+    overlays: OnceLock<bool>,
 }
 
 /// Variables of the host that a profile may let in.
@@ -54,7 +57,23 @@ impl NativeSessions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { launcher, view, dir, variables, clock, entropy }
+        Self { launcher, view, dir, variables, clock, entropy, overlays: OnceLock::new() }
+    }
+
+    /// A copy where the host or the file system has no overlay; the session's report says which.
+    fn kind(&self, wanted: WorkspaceKind) -> WorkspaceKind {
+        let overlays = || {
+            *self.overlays.get_or_init(|| {
+                let probe = self.dir.join(format!("probe-{}", std::process::id()));
+                let made = std::fs::create_dir_all(&probe).and_then(|()| overlay_in(&probe));
+                let _ = cofferdam_workspace::remove_dir(&probe);
+                made.is_ok()
+            })
+        };
+        match wanted {
+            WorkspaceKind::Overlay if !overlays() => WorkspaceKind::Copy,
+            kind => kind,
+        }
     }
 
     fn workspace(
@@ -67,7 +86,7 @@ impl NativeSessions {
             .iter()
             .map(|(source, path)| Carry { source: source.clone(), path: path.clone() })
             .collect();
-        let kind = order.policy.tables().session.workspace_kind;
+        let kind = self.kind(order.policy.tables().session.workspace_kind);
         let workspace =
             Workspace::create(&scratch.join("workspace"), &order.base_root, &carry, kind)?;
         workspace.fill(&mut order.fill)?;

@@ -65,6 +65,7 @@ async fn judge(engine: &Engine, world: &World, run: &RunId, before: &str, death:
     let report = engine.verify_journal().await.unwrap();
     assert!(report.ok(), "{death:?}: {report:?}");
     let events = engine.events(run, 0).await.unwrap();
+    crate::causes::assert_caused(&events);
     let (mut intended, mut completed) = (vec![], vec![]);
     for event in &events {
         match &event.body {

@@ -185,7 +185,7 @@ proptest! {
 /// What goes with a reservation: a note and the text that it refers to.
 fn page(text: &str) -> Page {
     let blob = Blob::new(redactor().redact(text.as_bytes()), Retention::Run);
-    Page { events: vec![note(text).body], blobs: vec![blob] }
+    Page { events: vec![note(text)], blobs: vec![blob], cause: None }
 }
 
 /// Kinds of the events after the first, and which of the texts are kept.

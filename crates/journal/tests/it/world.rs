@@ -157,7 +157,8 @@ pub(crate) async fn start(journal: &Journal, new: NewRun) -> Hold {
 pub(crate) fn note(label: impl Into<String>) -> NewEvent {
     let tree = "0123456789012345678901234567890123456789".parse().unwrap();
     let kept = Checkpointed { tree, label: label.into() };
-    NewEvent { body: EventBody::Run(RunEvent::Checkpointed(kept)), actor: actor(), cause: None }
+    let body = EventBody::Run(RunEvent::Checkpointed(kept));
+    NewEvent { id: None, body, actor: actor(), cause: None }
 }
 
 /// The label of an event made by [`note`].

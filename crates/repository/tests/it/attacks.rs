@@ -46,7 +46,7 @@ fn whole_run(fixture: &Fixture) {
     repository.carry_out(&back).unwrap();
     let gone = rollback_intent("refs/heads/cofferdam/run-1", &commit, None);
     repository.carry_out(&gone).unwrap();
-    broker.release(&repository, "run/result").unwrap();
+    broker.release("run/result").unwrap();
 }
 
 struct Attack {

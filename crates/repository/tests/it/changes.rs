@@ -143,8 +143,10 @@ fn what_is_kept_is_found_until_it_is_released() {
     let (broker, repository) = fixture.located();
     broker.keep(&repository, &tree, "run_1/result").unwrap();
     assert_eq!(fixture.broker().kept(&repository, "run_1/result").unwrap(), Some(tree));
-    broker.release(&repository, "run_1/result").unwrap();
-    broker.release(&repository, "run_1/result").unwrap();
+    broker.release("run_1/resul").unwrap();
+    assert!(broker.kept(&repository, "run_1/result").unwrap().is_some(), "another label");
+    broker.release("run_1/result").unwrap();
+    broker.release("run_1/result").unwrap();
     assert_eq!(broker.kept(&repository, "run_1/result").unwrap(), None);
     for bad in ["", "/", "a/", "../x", "a b", "-", "a//b", "x.lock", "a\n"] {
         let refused = broker.keep(&repository, &repository.resolve("HEAD").unwrap().tree, bad);

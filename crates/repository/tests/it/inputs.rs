@@ -239,7 +239,7 @@ fn a_git_that_is_absent_or_too_old_is_said_so() {
     assert_eq!(code(none), Code::BoundaryUnavailable);
     script(&dir.path().join("git"), "echo git version 2.30.2");
     let old = Problem::from(Git::find(dir.path().as_os_str()).unwrap_err());
-    assert!(old.detail.contains("2.30.2") && old.hint.contains("2.38"), "{old} {}", old.hint);
+    assert!(old.detail.contains("2.30.2") && old.hint.contains("2.39"), "{old} {}", old.hint);
     script(&dir.path().join("git"), "echo git version 2.47.1.windows.1");
     assert_eq!(Git::find(dir.path().as_os_str()).unwrap().version(), "2.47.1.windows.1");
     assert!(git_in(dir.path(), &["--version"]).status.success());

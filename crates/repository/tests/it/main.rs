@@ -11,5 +11,6 @@ mod effects;
 mod fixture;
 mod inputs;
 mod merge;
+mod reclaim;
 mod sources;
 mod tree;

@@ -41,6 +41,8 @@ pub struct Surroundings<'a> {
     pub git_version_min: (u32, u32),
 }
 
+pub use requirements::overlay_in;
+
 /// Every wall, in the order of `WallName`, as a session opened now would have it.
 pub fn walls() -> Vec<Wall> {
     walls::all()

@@ -2,14 +2,18 @@
 //!
 //! Must never run anything as root, nor anything but `git --version`.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::probe::{Answer, attempt, map_to_root, mkdir, mount, unshare};
+use cofferdam_contract::limits::Limits;
+
+use super::probe::{Answer, attempt, call, map_to_root, mkdir, mount, unshare};
 use super::{Requirement, Surroundings};
 use crate::filter::program;
+use crate::launcher::Groups;
 use crate::sys::landlock;
 
 pub(super) fn all(surroundings: &Surroundings<'_>) -> Vec<Requirement> {
@@ -42,7 +46,7 @@ fn unmet(
 
 fn git(surroundings: &Surroundings<'_>) -> Requirement {
     let (major, minor) = surroundings.git_version_min;
-    let remedy = format!("install git {major}.{minor} or later");
+    let remedy = format!("sudo apt-get install git  # {major}.{minor} or later");
     let Some(found) = find("git", surroundings.path_var) else {
         return unmet("git", true, "there is no git in PATH", remedy);
     };
@@ -108,7 +112,7 @@ pub(super) fn userns_remedy(
         return (detail, sysctl_command("user.max_user_namespaces=15000"));
     }
     let remedy = "in a container, run it with user namespaces allowed (podman: --security-opt \
-                  seccomp=unconfined --security-opt unmask=ALL), or use the profile flat";
+                  seccomp=unconfined --security-opt unmask=ALL)";
     ("this kernel or container refuses them".to_owned(), remedy.to_owned())
 }
 
@@ -153,10 +157,23 @@ fn seccomp() -> Requirement {
 fn landlock_abi() -> Requirement {
     let abi = landlock::abi();
     if abi == 0 {
-        let remedy = "boot with landlock in the list of security modules (lsm=landlock,…), Linux 5.13 or later";
-        return unmet("landlock", true, "the kernel has no Landlock", remedy);
+        let active = fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+        return unmet("landlock", true, "the kernel has no Landlock", landlock_command(&active));
     }
     met("landlock", true, format!("ABI {abi}"))
+}
+
+/// Linux 5.13 or later has it; distributions may leave it out of the modules that are started.
+pub(super) fn landlock_command(active: &str) -> String {
+    let named = |c: char| c.is_ascii_alphanumeric() || c == ',' || c == '_';
+    let modules = match active.trim() {
+        known if !known.is_empty() && known.chars().all(named) => known,
+        _ => "lockdown,capability,yama,apparmor",
+    };
+    format!(
+        "echo 'GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX lsm=landlock,{modules}\"' | \
+         sudo tee /etc/default/grub.d/60-cofferdam.cfg && sudo update-grub && sudo reboot  # Linux 5.13 or later"
+    )
 }
 
 /// A writable layer over another directory, mounted without privilege on the host (Linux 5.11).
@@ -176,30 +193,65 @@ fn overlay() -> Requirement {
     match answer {
         Ok(()) => met("overlay", false, "overlayfs can be mounted in a user namespace"),
         Err(error) => {
-            let remedy = "load the module (sudo modprobe overlay) on Linux 5.11 or later; \
-                          without it workspaces are copies";
+            let remedy =
+                "sudo modprobe overlay  # Linux 5.11 or later; until then workspaces are copies";
             unmet("overlay", false, format!("overlayfs cannot be mounted: {error}"), remedy)
         }
     }
 }
 
-/// An upper layer cannot lie on another overlay, on FAT or on most network file systems.
+/// Whether `dir`, which is there and is the caller's own, can hold the writable layer of an
+/// overlay. Makes directories in it, which the caller removes.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn overlay_in(dir: &Path) -> std::io::Result<()> {
+    for name in ["lower", "upper", "work", "merged"] {
+        fs::create_dir(dir.join(name))?;
+    }
+    let into = CString::new(dir.as_os_str().as_bytes())?;
+    let layers = "lowerdir=lower,upperdir=upper,workdir=work,userxattr";
+    attempt(&[
+        &unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS),
+        &map_to_root(),
+        &mount("", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, ""),
+        &call(libc::SYS_chdir, [into.as_ptr() as usize, 0, 0, 0]),
+        &mount("overlay", Path::new("merged"), "overlay", 0, layers),
+    ])
+}
+
+/// An upper layer cannot lie on another overlay, on FAT or on most network file systems; nor can
+/// those give root's files to another user, as a session of root's needs.
 fn state(state: &Path) -> Requirement {
     let there = state.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
-    let remedy = "keep the state directory on ext4, xfs, btrfs or tmpfs (XDG_STATE_HOME)";
+    let root = rustix::process::geteuid().is_root() && knows_others();
+    let remedy = "export XDG_STATE_HOME=DIR  # a directory on ext4, xfs, btrfs or tmpfs";
     match rustix::fs::statfs(there) {
         Ok(found) => {
             let kind = file_system(found.f_type.cast_unsigned());
             let fits = !matches!(kind, "overlay" | "nfs" | "fat" | "9p" | "fuse");
-            let detail = format!("on {kind}");
-            if fits {
-                met("state_directory", false, detail)
-            } else {
-                unmet("state_directory", false, detail, remedy)
+            match (fits, root) {
+                (true, _) => met("state_directory", false, format!("on {kind}")),
+                (false, false) => {
+                    let detail = format!("on {kind}: workspaces are copies");
+                    unmet("state_directory", false, detail, remedy)
+                }
+                (false, true) => {
+                    let detail = format!("on {kind}: root's sessions cannot work there");
+                    unmet("state_directory", true, detail, remedy)
+                }
             }
         }
         Err(error) => unmet("state_directory", false, error.to_string(), remedy),
     }
+}
+
+/// Whether there are users to whom root can give a session's files; in most containers there are
+/// not, and a session is the container's root without its rights.
+fn knows_others() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
+    counts.max().is_some_and(|count| count > u64::from(u32::MAX) / 2)
 }
 
 /// Names by `linux/magic.h`.
@@ -219,14 +271,23 @@ fn file_system(magic: u64) -> &'static str {
     }
 }
 
+/// Makes groups with limits, as a session does, and removes them.
 fn cgroups() -> Requirement {
-    let root = rustix::process::geteuid().is_root();
-    let there = Path::new("/sys/fs/cgroup").is_dir();
-    if root && there {
+    let groups = Groups::create(u64::MAX, &Limits::default());
+    let (memory, pids) = (groups.limits_memory(), groups.limits_pids());
+    groups.remove();
+    if memory && pids {
         return met("control_groups", false, "limits of a whole session can be set");
     }
-    let detail = "without rights on control groups memory is limited per process only";
-    unmet("control_groups", false, detail, "run as root, or as a service with Delegate=yes")
+    let detail = match (memory, pids) {
+        (true, false) => "no control group for the number of processes can be made",
+        _ => "no control group can be made: memory is limited for each process only",
+    };
+    let remedy = match rustix::process::geteuid().is_root() {
+        false => "sudo cofferdam …  # only root makes control groups",
+        true => "sudo mount -t cgroup2 none /sys/fs/cgroup",
+    };
+    unmet("control_groups", false, detail, remedy)
 }
 
 /// Landlock's own records need the audit system, which only the host's root may listen to.

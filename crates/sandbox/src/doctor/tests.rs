@@ -68,6 +68,22 @@ fn each_switch_has_its_own_remedy() {
     assert!(remedy("user/max_user_namespaces", "100").1.contains("container"));
 }
 
+/// What the host says of itself does not become part of a command either.
+#[test]
+fn the_kernels_own_list_is_kept_and_a_forged_one_is_not() {
+    let command = requirements::landlock_command("capability,yama\n");
+    assert!(command.contains("lsm=landlock,capability,yama\\\"'"), "{command}");
+    let forged = requirements::landlock_command("x'; reboot");
+    assert!(!forged.contains("x'") && forged.contains("lsm=landlock,lockdown"), "{forged}");
+}
+
+#[test]
+fn an_overlay_is_had_where_its_upper_layer_can_lie_and_nowhere_else() {
+    let dir = tempfile::tempdir().unwrap();
+    overlay_in(dir.path()).unwrap();
+    assert!(overlay_in(Path::new("/proc/self")).is_err());
+}
+
 /// The command is pasted into a shell as root: a path must not become part of it.
 #[test]
 fn a_hostile_path_does_not_reach_the_command() {
@@ -90,7 +106,7 @@ fn requirements_are_found_or_have_a_remedy() {
         path_var: &path_var,
         executable: Path::new("/usr/bin/cofferdam"),
         state: Path::new("/nonexistent/state"),
-        git_version_min: (2, 38),
+        git_version_min: (2, 39),
     };
     let found = requirements(&surroundings);
     assert!(found.iter().all(|one| one.ok == one.remedy.is_empty()), "{found:#?}");

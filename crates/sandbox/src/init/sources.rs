@@ -204,13 +204,19 @@ fn siblings<'a>(upper: &'a Path, work: &'a Path) -> Built<(&'a Path, String, Str
 }
 
 fn layer(path: &Path, attributes: Attributes, mapping: Option<BorrowedFd<'_>>) -> Built<OwnedFd> {
-    let opened = mount::clone_tree(path).and_then(|mount| {
-        if let Some(mapping) = mapping {
-            mount::map_ids(mount.as_fd(), mapping)?;
-        }
+    let opened =
+        mount::clone_tree(path).map_err(failed(None, "opening a layer of the workspace"))?;
+    if let Some(mapping) = mapping {
+        // A file system without id mapping is root's alone: no session may have it as its own.
+        let action = "giving a layer of the workspace to the session's user (keep the state and \
+                      cache directories on ext4, xfs, btrfs or tmpfs)";
+        mount::map_ids(opened.as_fd(), mapping)
+            .map_err(failed(Some(WallName::UserNamespace), action))?;
+    }
+    let restricted = Ok(opened).and_then(|mount| {
         mount::make_private(mount.as_fd())?;
         mount::restrict(mount.as_fd(), attributes)?;
         Ok(mount)
     });
-    opened.map_err(failed(None, "opening a layer of the workspace"))
+    restricted.map_err(failed(None, "opening a layer of the workspace"))
 }

@@ -35,6 +35,23 @@ fn assert_one(world: &World, (told, recorded): (Vec<Value>, Vec<Value>), rule: &
     assert!(!denial.to_string().contains(&host), "{denial}");
 }
 
+/// The refusal names the start of its call as its cause, and so does the end of the call.
+#[test]
+fn a_refusal_is_caused_by_its_call() {
+    let world = World::new();
+    denials(&world, "connect(('192.0.2.7', 443))");
+    let all = world.run(&["events", "--json", &newest(&world)]).object(0);
+    let find = |kind: &str| {
+        let all = all["events"].as_array().unwrap().iter();
+        all.clone().find(|event| event["body"]["type"] == kind).unwrap()
+    };
+    let started = find("call.started");
+    for kind in ["denial.recorded", "call.ended"] {
+        assert_eq!(find(kind)["cause"], started["id"], "{kind}");
+    }
+    assert_eq!(started["cause"], find("session.opened")["id"]);
+}
+
 /// The attempt makes one event; the same program without it makes none.
 #[track_caller]
 fn one_event(attempt: &str, rule: &str, harmless: &str) {
