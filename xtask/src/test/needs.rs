@@ -79,6 +79,36 @@ const NEEDS: &[Need] = &[
         is_met: || answers(&["unshare", "--version"]) && answers(&["setpriv", "--version"]),
         package: "util-linux",
     },
+    Need {
+        name: "java with its compiler",
+        why: "running a Java program in a session",
+        is_met: || answers(&["javac", "--version"]),
+        package: "default-jdk-headless",
+    },
+    Need {
+        name: "go",
+        why: "building and running a Go program in a session",
+        is_met: || answers(&["go", "version"]),
+        package: "golang-go",
+    },
+    Need {
+        name: "gdb",
+        why: "a debugger in a session, with and without leave",
+        is_met: || answers(&["gdb", "--version"]),
+        package: "gdb",
+    },
+    Need {
+        name: "strace",
+        why: "a tracer in a session",
+        is_met: || answers(&["strace", "--version"]),
+        package: "strace",
+    },
+    Need {
+        name: "chromium",
+        why: "a browser as a test tool in a session",
+        is_met: || answers(&["chromium", "--version"]),
+        package: "chromium",
+    },
 ];
 
 /// What runs the tests.

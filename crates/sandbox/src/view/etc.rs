@@ -30,6 +30,10 @@ const BOUND: &[&str] = &[
     "services",
     "protocols",
     "terminfo",
+    // Browsers as test tools: the flags of Debian's chromium, without which its script ends, and
+    // where fonts are.
+    "chromium.d",
+    "fonts",
 ];
 
 pub(super) fn add(builder: &mut Builder<'_>) {

@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod cargo;
 mod deaths;
 mod limits;
 mod refused;
 mod rootless;
+mod runtimes;
 mod spares;
 mod strays;
 mod support;

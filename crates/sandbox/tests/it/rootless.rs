@@ -66,6 +66,11 @@ fn refusals_are_told() {
 }
 
 #[test]
+fn run_times_run() {
+    again("runtimes::");
+}
+
+#[test]
 fn spares_are_like_others() {
     again("spares::");
 }
