@@ -26,6 +26,7 @@ mod place;
 pub mod ports;
 pub mod problem;
 pub mod proposal;
+pub mod refusals;
 pub mod request;
 pub mod schema;
 pub mod text;

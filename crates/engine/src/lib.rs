@@ -10,6 +10,7 @@ mod causes;
 mod checking;
 pub mod command;
 pub mod denials;
+pub mod denied;
 mod doors;
 mod engine;
 mod live;
@@ -25,6 +26,7 @@ mod wall_clock;
 
 pub use attached::{Attached, Diff};
 pub use command::{Command, CommandKind, Given};
+pub use denied::{DenialGroup, DenialGrouping, DenialQuery, DenialsView};
 pub use engine::{Answer, Engine, Settled};
 pub use parts::{Observer, Parts, Profiles, Unobserved};
 pub use run::admit::Admitting;

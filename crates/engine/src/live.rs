@@ -11,6 +11,7 @@ use cofferdam_contract::events::{BaseCommit, EffectEvent, Event, EventBody, RunE
 use cofferdam_contract::ids::{PrincipalId, RunId};
 use cofferdam_contract::ports::{Decide, Record, Spend};
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::refusals::Refusals;
 use cofferdam_contract::request::RuntimeRequest;
 use cofferdam_journal::{Batch, Durability, Expected, Hold, Recorder, Shown};
 use cofferdam_policy::Policy;
@@ -263,6 +264,15 @@ impl Live {
     /// What the journal says.
     pub(crate) async fn spent(&self) -> Result<Spent, Problem> {
         Ok(self.parts.journal.spent(&self.run).await?)
+    }
+
+    /// What the events so far tell of refusals. Whatever was observed before the last append is in.
+    ///
+    /// # Errors
+    /// What the journal says.
+    pub(crate) async fn refusals(&self) -> Result<Refusals, Problem> {
+        let stored = self.parts.journal.events(&self.run, 0).await?;
+        Ok(Refusals::of(stored.iter().map(|it| &it.event.body)))
     }
 
     /// Whether records of this run were lost.

@@ -8,11 +8,11 @@ use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::check::{CheckResult, RiskLevel, Verdict};
 use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::{
-    ApprovalEvent, BudgetEvent, DenialEvent, EffectEvent, EffectIntent, Event, EventBody, RunEvent,
-    SessionEvent,
+    ApprovalEvent, BudgetEvent, EffectEvent, EffectIntent, Event, EventBody, RunEvent, SessionEvent,
 };
 use cofferdam_contract::ids::{RunId, SessionId};
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::refusals::Refusals;
 use cofferdam_contract::request::RepositorySource;
 use cofferdam_contract::time::UtcTime;
 use schemars::JsonSchema;
@@ -55,6 +55,8 @@ pub struct RunView {
     pub approvals: Vec<Approval>,
     /// Refusals, coalesced ones counted each.
     pub denials: u64,
+    /// Refusals that were noticed and that no record tells of.
+    pub denials_lost: u64,
     /// Refusals may be missing from the record.
     pub events_incomplete: bool,
     /// What it has spent.
@@ -86,6 +88,10 @@ impl RunView {
         for event in events {
             view.add(&event.body);
         }
+        let refusals = Refusals::of(events.iter().map(|event| &event.body));
+        view.denials = refusals.denials();
+        view.denials_lost = refusals.lost();
+        view.events_incomplete = refusals.is_incomplete();
         Ok(view)
     }
 
@@ -107,6 +113,7 @@ impl RunView {
             checks: vec![],
             approvals: vec![],
             denials: 0,
+            denials_lost: 0,
             events_incomplete: false,
             cost: Spent::default(),
             driver_exit_code: None,
@@ -124,11 +131,6 @@ impl RunView {
                 self.sessions.push(opened.session.clone());
                 self.workspace = Some(opened.report.workspace);
             }
-            EventBody::Session(SessionEvent::Closed(closed)) => {
-                self.events_incomplete |= closed.denials_lost > 0;
-            }
-            EventBody::Denial(DenialEvent::Recorded(denial)) => self.denials += denial.count,
-            EventBody::Denial(DenialEvent::Lost(_)) => self.events_incomplete = true,
             EventBody::Approval(ApprovalEvent::Granted(approval)) => {
                 self.approvals.push(approval.clone());
             }
@@ -149,7 +151,6 @@ impl RunView {
                 self.tree = Some(worked.tree.clone());
                 self.driver_exit_code = worked.exit_code;
                 self.left_out.clone_from(&worked.left_out);
-                self.events_incomplete |= worked.events_incomplete;
             }
             RunEvent::Checked(checked) => {
                 self.digest = Some(checked.digest);

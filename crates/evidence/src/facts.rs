@@ -11,10 +11,11 @@ use cofferdam_contract::chain::{event_link, run_genesis};
 use cofferdam_contract::check::Verdict;
 use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::{
-    Admitted, ApprovalEvent, BudgetEvent, Checked, Clearance, DenialEvent, EffectEvent,
-    EffectIntent, Event, EventBody, Opened, RunEvent, SessionEvent,
+    Admitted, ApprovalEvent, BudgetEvent, Checked, Clearance, EffectEvent, EffectIntent, Event,
+    EventBody, Opened, RunEvent, SessionEvent,
 };
 use cofferdam_contract::ids::{ApprovalId, OperationKey, RunId};
+use cofferdam_contract::refusals::Refusals;
 use cofferdam_contract::time::UtcTime;
 
 /// The events of a run and what follows from them.
@@ -30,8 +31,7 @@ pub(crate) struct Facts {
     pub(crate) approvals: Vec<Approval>,
     pub(crate) clearances: Vec<Clearance>,
     pub(crate) sessions: Vec<Opened>,
-    pub(crate) denials: u64,
-    pub(crate) events_incomplete: bool,
+    pub(crate) refusals: Refusals,
     pub(crate) spent: Spent,
     /// Where each branch was left by the effects that were completed.
     pub(crate) branches: BTreeMap<String, Option<ObjectId>>,
@@ -87,8 +87,7 @@ impl Facts {
             approvals: Vec::new(),
             clearances: Vec::new(),
             sessions: Vec::new(),
-            denials: 0,
-            events_incomplete: false,
+            refusals: Refusals::default(),
             spent: Spent::default(),
             branches: BTreeMap::new(),
             last: String::new(),
@@ -103,20 +102,17 @@ impl Facts {
     }
 
     fn take(&mut self, event: &Event) {
+        self.refusals.add(&event.body);
         match &event.body {
             EventBody::Run(body) => self.take_run(body),
             EventBody::Session(SessionEvent::Opened(opened)) => self.sessions.push(opened.clone()),
-            EventBody::Session(SessionEvent::Closed(closed)) => {
-                self.events_incomplete |= closed.denials_lost > 0;
-            }
-            EventBody::Denial(DenialEvent::Recorded(denial)) => {
-                self.denials = self.denials.saturating_add(denial.count);
-            }
-            EventBody::Denial(DenialEvent::Lost(_)) => self.events_incomplete = true,
             EventBody::Approval(body) => self.take_answer(body),
             EventBody::Effect(body) => self.take_effect(body, event.at),
             EventBody::Budget(BudgetEvent::Settled(settled)) => self.spent.add(settled),
-            EventBody::Budget(_) | EventBody::Call(_) => {}
+            EventBody::Session(SessionEvent::Closed(_))
+            | EventBody::Denial(_)
+            | EventBody::Budget(_)
+            | EventBody::Call(_) => {}
         }
     }
 
@@ -124,7 +120,6 @@ impl Facts {
         self.last = body.kind().to_owned();
         match body {
             RunEvent::Admitted(admitted) => self.admitted = Some(admitted.clone()),
-            RunEvent::Worked(worked) => self.events_incomplete |= worked.events_incomplete,
             // What is checked again is another proposal; approvals of the old one are void.
             RunEvent::Rechecking(_) => self.checked = None,
             RunEvent::Checked(checked) => {

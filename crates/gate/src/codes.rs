@@ -53,6 +53,7 @@ finding_codes! {
     ProtectedPath, "protected_path", Warning, true, "a person with the authority to change it must look at it";
     LeftOut, "left_out", Warning, true, "git cannot hold it or it is over a bound; see that the change is whole without it";
     NotScanned, "not_scanned", Warning, true, "the file is too large to be looked into; look at it by hand";
+    RecordIncomplete, "record_incomplete", Warning, true, "refusals are missing from the record: judge the change without relying on it, or run again";
     TooManyFiles, "too_many_files", Error, false, "split the change";
     TooManyLines, "too_many_lines", Error, false, "split the change";
     FileTooLarge, "file_too_large", Error, false, "keep large files out of the repository";

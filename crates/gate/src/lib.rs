@@ -19,6 +19,7 @@ use cofferdam_contract::change::Changeset;
 use cofferdam_contract::check::{CheckResult, CheckStatus, GateReport, Severity};
 use cofferdam_contract::ports::Clock;
 use cofferdam_contract::problem::Problem;
+use cofferdam_contract::refusals::Refusals;
 use cofferdam_policy::Policy;
 
 pub use codes::FindingCode;
@@ -38,6 +39,8 @@ pub struct GateInput<'a> {
     pub runner: &'a dyn Runner,
     /// Paths that the session left and the result does not hold, escaped.
     pub left_out: &'a [String],
+    /// What was refused while the change was made, as the run's events tell.
+    pub refusals: &'a Refusals,
     /// For durations.
     pub clock: &'a dyn Clock,
 }

@@ -37,7 +37,7 @@ const fn looks(
 pub const CHECKS: &[Check] = &[
     looks("scope", "paths outside what the policy lets change", checks::scope::look),
     looks("protected", "paths that a person with more authority must look at", checks::protected::look),
-    looks("complete", "what the result does not hold, and files too large to look into", checks::complete::look),
+    looks("complete", "what the result does not hold, files too large to look into, refusals that were not recorded", checks::complete::look),
     looks("size", "files, lines and bytes over the policy's bounds", checks::size::look),
     looks("kinds", "links, executable bits, submodules, binaries, clashing and dangerous names", checks::kinds::look),
     looks("unicode", "text and names that do not read as they are", checks::unicode::look),

@@ -7,6 +7,7 @@ mod approve;
 mod completions;
 mod config;
 mod demo;
+mod denials;
 mod diff;
 mod doctor;
 mod edge;
@@ -79,6 +80,7 @@ commands! {
     List => list,
     Show => show,
     Events => events,
+    Denials => denials,
     Diff => diff,
     Review => review,
     Approve => approve,

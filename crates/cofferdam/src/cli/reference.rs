@@ -97,6 +97,7 @@ fn objects(out: &mut String) {
     object::<of::CommandObject>(out, "approve, reject, recheck, resume, stop, merge, rollback");
     object::<of::ListObject>(out, "list");
     object::<of::EventsObject>(out, "events");
+    object::<cofferdam_engine::DenialsView>(out, "denials");
     object::<of::DiffObject>(out, "diff, session diff");
     object::<of::ExecObject>(out, "exec, session exec");
     object::<of::StartObject>(out, "session start");

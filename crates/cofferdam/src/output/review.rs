@@ -39,7 +39,11 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
         line("gate", format!("{}, {}", verdict_text(screen, verdict), risk_text(screen, risk)));
     }
     if view.denials > 0 || view.events_incomplete {
-        let more = if view.events_incomplete { ", and some may be missing" } else { "" };
+        let more = match (view.events_incomplete, view.denials_lost) {
+            (false, _) => String::new(),
+            (true, 0) => ", and some may be missing (events incomplete)".to_owned(),
+            (true, lost) => format!(", and {lost} more were not recorded (events incomplete)"),
+        };
         line("denials", format!("{}{more}", view.denials));
     }
     if let Some(branch) = &view.branch {

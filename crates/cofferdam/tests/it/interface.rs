@@ -9,6 +9,7 @@ const COMMANDS: &[&[&str]] = &[
     &["list"],
     &["show"],
     &["events"],
+    &["denials"],
     &["diff"],
     &["review"],
     &["approve"],

@@ -7,6 +7,7 @@ mod asked;
 mod attacks;
 mod bad_input;
 mod bad_state;
+mod denials;
 mod exec;
 mod failures;
 mod intact;

@@ -84,6 +84,7 @@ async fn patch_digest(live: &Live, phase: &Checking) -> Result<Digest, Problem> 
 async fn gate(live: &Live, phase: &Checking, changeset: Changeset) -> Result<GateReport, Problem> {
     let contents = StoreContents::new(live, &changeset);
     let (asks, runner) = SessionRunner::new(&phase.ground, &phase.worked.tree);
+    let refusals = live.refusals().await?;
     let (policy, left_out) = (Arc::clone(&live.policy), phase.worked.left_out.clone());
     let (clock, observer) = (Arc::clone(&live.parts.clock), Arc::clone(&live.observer));
     let looking = blocking(move || {
@@ -93,6 +94,7 @@ async fn gate(live: &Live, phase: &Checking, changeset: Changeset) -> Result<Gat
             contents: &contents,
             runner: &asks,
             left_out: &left_out,
+            refusals: &refusals,
             clock: &*clock,
         };
         Ok(gate_check(&input, &|result| observer.progress(&result.name, 1, 1)))

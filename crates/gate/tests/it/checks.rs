@@ -2,6 +2,7 @@
 
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::check::Verdict;
+use cofferdam_contract::events::{DenialEvent, EventBody, Lost};
 use cofferdam_gate::SCAN_BYTES_MAX;
 use cofferdam_gate::checks::kinds::{is_git_directory, stays_inside};
 
@@ -35,10 +36,18 @@ fn scope_and_protected() {
 fn complete() {
     let mut left_out = new().gets("a", "x");
     left_out.left_out = vec!["pipe\u{1b}[2J (a fifo)".to_owned()];
+    let lost = |count| {
+        let mut change = new().gets("a", "x");
+        let lost = Lost { count, source: "seccomp".to_owned() };
+        change.refusals.add(&EventBody::Denial(DenialEvent::Lost(lost)));
+        change
+    };
     let roomy = "[gate]\ndetect = false\n[change]\nfile_bytes_max = 100000000";
     let bytes = |count: u64| vec![b'x'; usize::try_from(count).unwrap()];
     let shown = table(vec![
         ("left out", left_out),
+        ("refusals were lost", lost(7)),
+        ("none was lost", lost(0)),
         ("at the bound", new().profile(roomy).gets("a", bytes(SCAN_BYTES_MAX))),
         ("over the bound", new().profile(roomy).gets("a", bytes(SCAN_BYTES_MAX + 1))),
         (

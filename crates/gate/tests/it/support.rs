@@ -11,6 +11,7 @@ use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::ports::Clock;
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::refusals::Refusals;
 use cofferdam_contract::time::UtcTime;
 use cofferdam_gate::{CommandOutcome, Contents, GateInput, Runner, SCAN_BYTES_MAX, Side, check};
 use cofferdam_policy::{CheckCommand, Policy, Profile, compile};
@@ -23,6 +24,7 @@ pub(crate) struct Change {
     pub(crate) result: Tree,
     pub(crate) profile: String,
     pub(crate) left_out: Vec<String>,
+    pub(crate) refusals: Refusals,
     pub(crate) outcomes: BTreeMap<(Side, String), Vec<CommandOutcome>>,
     pub(crate) unreadable: bool,
 }
@@ -39,6 +41,7 @@ impl Change {
             result: Tree::new(),
             profile: "[gate]\ndetect = false".to_owned(),
             left_out: Vec::new(),
+            refusals: Refusals::default(),
             outcomes: BTreeMap::new(),
             unreadable: false,
         }
@@ -137,6 +140,7 @@ impl Change {
             contents: self,
             runner: &runner,
             left_out: &self.left_out,
+            refusals: &self.refusals,
             clock: &Stands,
         };
         check(&input, &|_| {})
