@@ -21,6 +21,7 @@ const PAGES: &[(&str, &str)] = &[
     ("exit", "errors.md"),
     ("objects", "objects.md"),
     ("configuration", "configuration.md"),
+    ("redteam", "redteam.md"),
 ];
 
 /// Files in those folders that a test makes, or reads and holds to what there is.

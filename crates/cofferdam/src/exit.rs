@@ -19,6 +19,9 @@ pub(crate) const EXEC_NOT_STARTED: u8 = 127;
 /// With `exec`: a signal ended the program; the signal's number is added.
 pub(crate) const EXEC_SIGNALED: u8 = 128;
 
+/// With `redteam` and `doctor --attack`: an attack succeeded.
+pub(crate) const ESCAPED: u8 = 8;
+
 /// What a command came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ending {

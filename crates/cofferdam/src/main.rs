@@ -25,6 +25,9 @@ fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
     match args.first() {
         Some(first) if first == LAUNCHER => cofferdam_sandbox::launcher_main(wiring::RESIDENTS),
+        Some(first) if first == cofferdam_redteam::ATTEMPT_ARGUMENT => {
+            cofferdam_redteam::attempt_main()
+        }
         Some(first) if first == supervisor::daemon::ARGUMENT => supervisor::daemon::main(),
         _ => cli::fast_session_exec(&args).unwrap_or_else(cli::main),
     }

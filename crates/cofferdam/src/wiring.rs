@@ -117,6 +117,15 @@ impl Sessions for LazySessions {
     }
 }
 
+/// Sessions of this host, with state beneath these directories.
+///
+/// # Errors
+/// What keeps the directories from being made.
+pub(crate) fn sessions(dirs: &Dirs) -> Result<Arc<dyn Sessions>, Problem> {
+    dirs.prepare()?;
+    Ok(Arc::new(LazySessions { dirs: dirs.clone(), started: Mutex::default() }))
+}
+
 /// Invariant 2: keys, journal and other repositories' bases must not lie where a session looks,
 /// such as in a directory on `PATH`.
 fn refuse_in_sight(view: &View, dirs: &Dirs) -> Result<(), Problem> {
@@ -187,7 +196,7 @@ pub(crate) async fn engine(dirs: &Dirs, configuration: &Configuration) -> Result
     Ok(Engine::new(Parts {
         journal,
         broker,
-        sessions: Arc::new(LazySessions { dirs: dirs.clone(), started: Mutex::default() }),
+        sessions: sessions(dirs)?,
         profiles: Arc::new(OperatorProfiles(configuration.clone())),
         admissions: Admissions::open(&dirs.state.join("admissions"))?,
         redactor: Arc::new(Redactor::new(known_secrets(&config))),

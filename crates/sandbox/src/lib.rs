@@ -7,6 +7,7 @@
 //!
 //! This crate must never know: runs beyond their id, policy, git, the journal, an async runtime.
 
+pub mod attempt;
 mod decoy;
 pub mod doctor;
 mod error;

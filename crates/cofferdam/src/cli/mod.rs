@@ -4,6 +4,7 @@
 //! exit code. Must never decide what a run may do.
 
 mod approve;
+mod attacked;
 mod completions;
 mod config;
 mod demo;
@@ -19,6 +20,7 @@ mod list;
 mod merge;
 mod prune;
 mod recheck;
+mod redteam;
 mod reference;
 mod reject;
 mod request;
@@ -55,6 +57,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "Exit codes: 0 done (awaiting approval is done), 1 internal, 2 usage, \
     3 refused by policy, 4 gate failed, 5 budget or time out, 6 boundary unavailable, 7 conflict. \
+    redteam ends with 8 if an attack succeeded. \
     exec and session exec end with the program's own code, or 125 where Cofferdam failed.";
 
 macro_rules! commands {
@@ -96,8 +99,11 @@ commands! {
     Exec => exec,
     Session => session,
     Doctor => doctor,
+    Redteam => redteam,
     Config => config,
     Completions => completions,
+    #[command(name = "__attacked", hide = true)]
+    Attacked => attacked,
     #[command(name = "__reference", hide = true)]
     Reference => reference,
 }

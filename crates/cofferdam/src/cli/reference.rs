@@ -10,7 +10,9 @@ use schemars::{JsonSchema, schema_for};
 
 use super::{Cli, Edge};
 use crate::config::Config;
-use crate::exit::{DONE, EXEC_FAILED, EXEC_NOT_STARTED, EXEC_SIGNALED, EXEC_TIMED_OUT, Ending};
+use crate::exit::{
+    DONE, ESCAPED, EXEC_FAILED, EXEC_NOT_STARTED, EXEC_SIGNALED, EXEC_TIMED_OUT, Ending,
+};
 use crate::output::objects as of;
 
 /// Print a part of the reference as Markdown
@@ -27,6 +29,7 @@ enum Part {
     Exit,
     Objects,
     Configuration,
+    Redteam,
 }
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
@@ -36,6 +39,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         Part::Exit => exit_codes(&mut out),
         Part::Objects => objects(&mut out),
         Part::Configuration => configuration(&mut out),
+        Part::Redteam => attacks(&mut out),
     }
     edge.screen.text(&out)?;
     Ok(DONE)
@@ -74,6 +78,11 @@ fn exit_codes(out: &mut String) {
     }
     let _ = writeln!(
         out,
+        "\n`redteam` ends with {ESCAPED} if an attack succeeded, and with 1 if one could not be \
+         decided or a denial that must be recorded was not."
+    );
+    let _ = writeln!(
+        out,
         "\n`exec` and `session exec` end with the program's own code, or with:\n\n| code | meaning |\n|---|---|\n\
          | {EXEC_TIMED_OUT} | the call's time ran out |\n\
          | {EXEC_FAILED} | a refusal or failure of Cofferdam's own |\n\
@@ -103,6 +112,7 @@ fn objects(out: &mut String) {
     object::<of::StartObject>(out, "session start");
     object::<of::SessionsObject>(out, "session list");
     object::<of::DoctorObject>(out, "doctor");
+    object::<cofferdam_redteam::Report>(out, "redteam");
     object::<of::EvidenceObject>(out, "evidence verify");
     object::<of::ExportObject>(out, "evidence export");
     object::<of::JournalObject>(out, "journal verify");
@@ -117,6 +127,30 @@ fn object<T: JsonSchema>(out: &mut String, of: &str) {
     let schema = schema_for!(T).to_value();
     let text = serde_json::to_string_pretty(&schema).unwrap_or_default();
     let _ = writeln!(out, "\n## {of}\n\n```json\n{text}\n```");
+}
+
+fn attacks(out: &mut String) {
+    let listed = cofferdam_redteam::listed();
+    let _ = writeln!(
+        out,
+        "# Attacks of `cofferdam redteam`\n\nWhat each means, and how it is decided, is in \
+         [The attacks that ship](../concepts/redteam.md). There are {}. A denial that is named must \
+         be recorded; the others are unobserved by design, see [Denials](denials.md).",
+        listed.len()
+    );
+    let mut class = None;
+    for probe in listed {
+        if class != Some(probe.class) {
+            class = Some(probe.class);
+            let _ = writeln!(
+                out,
+                "\n## `{}`\n\n| attack | tries | should be held by | denial |\n|---|---|---|---|",
+                probe.class.name()
+            );
+        }
+        let denial = probe.told.map_or("–".to_owned(), |rule| format!("`{rule}`"));
+        let _ = writeln!(out, "| `{}` | {} | {} | {denial} |", probe.name, probe.tries, probe.wall);
+    }
 }
 
 fn configuration(out: &mut String) {

@@ -33,6 +33,7 @@ const COMMANDS: &[&[&str]] = &[
     &["session", "list"],
     &["session", "end"],
     &["doctor"],
+    &["redteam"],
     &["config"],
     &["config", "check"],
     &["config", "show"],

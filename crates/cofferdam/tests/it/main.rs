@@ -16,6 +16,7 @@ mod invariants;
 mod killed;
 mod packages;
 mod pruned;
+mod redteam;
 mod reverts;
 mod sessions;
 mod snapshot;
