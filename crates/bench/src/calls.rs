@@ -45,7 +45,7 @@ pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Re
             Contender::new(BARE, || spawn(&mut Command::new("/bin/true"))),
             Contender::new(CALL, || call(world, &attached)),
             Contender::new(BWRAP, || spawn(&mut bubblewrap())),
-            Contender::new(UNRECORDED, || call_unrecorded(&*unrecorded)),
+            Contender::new(UNRECORDED, || call_unrecorded(world, &unrecorded)),
             Contender::new(PIPELINE, || call(world, &pipeline)),
             Contender::new(SPAWN_CLIENT, || spawn(&mut world.program(&["--version"]))),
             Contender::new(CLIENT, || client.exec(&[])),
@@ -133,36 +133,45 @@ fn call(world: &World, attached: &Arc<Attached>) -> anyhow::Result<Duration> {
     world.runtime.block_on(task)?
 }
 
-fn call_unrecorded(session: &dyn OpenSession) -> anyhow::Result<Duration> {
-    timed(|| carry_out(session, "/bin/true", &[]))
+/// As [`call`], without any pipeline.
+fn call_unrecorded(world: &World, session: &Arc<dyn OpenSession>) -> anyhow::Result<Duration> {
+    carry_out(world, session, "/bin/true", &[])
 }
 
-/// Runs a program in a session without any pipeline.
+/// Runs a program in a session without any pipeline, and says how long it took.
 ///
 /// # Errors
 /// If it does not end with 0.
 pub(crate) fn carry_out(
-    session: &dyn OpenSession,
+    world: &World,
+    session: &Arc<dyn OpenSession>,
     executable: &str,
     args: &[&str],
-) -> anyhow::Result<()> {
-    let spec = CallSpec {
-        id: CallId::generate(&SystemClock, &SystemEntropy),
-        program: Program::Execute {
-            executable: executable.into(),
-            args: args.iter().map(Into::into).collect(),
-        },
-        environment: vec![],
-        cwd: "/workspace".into(),
-        timeout_ms: 10_000,
-        output_bytes_max: 1 << 20,
-        background: false,
-        is_agent: false,
-        terminal: false,
+) -> anyhow::Result<Duration> {
+    let program = Program::Execute {
+        executable: executable.into(),
+        args: args.iter().map(Into::into).collect(),
     };
-    let result = session.start(spec, CallIo::Captured { stdin: vec![] })?.wait();
-    ensure!(result.exit_code == Some(0), "failed: {result:?}");
-    Ok(())
+    let session = Arc::clone(session);
+    let task = world.runtime.spawn(async move {
+        let began = Instant::now();
+        let spec = CallSpec {
+            id: CallId::generate(&SystemClock, &SystemEntropy),
+            program,
+            environment: vec![],
+            cwd: "/workspace".into(),
+            timeout_ms: 10_000,
+            output_bytes_max: 1 << 20,
+            background: false,
+            is_agent: false,
+            terminal: false,
+        };
+        let result = session.start(spec, CallIo::Captured { stdin: vec![] })?.wait().await;
+        let took = began.elapsed();
+        ensure!(result.exit_code == Some(0), "failed: {result:?}");
+        Ok(took)
+    });
+    world.runtime.block_on(task)?
 }
 
 /// A session of the background supervisor, and the client to it.

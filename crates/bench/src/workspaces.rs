@@ -59,7 +59,7 @@ pub(crate) fn table(
     let script = changed.script();
     let edit = serde_json::json!({ "executable": "/bin/sh", "args": ["-c", script] });
     world.runtime.block_on(attached.call(CallRequest::new("exec", edit)))?;
-    crate::calls::carry_out(&*session, "/bin/sh", &["-c", &script])?;
+    crate::calls::carry_out(world, &session, "/bin/sh", &["-c", &script])?;
     let number = Cell::new(0);
     let timings = interleave(
         rounds,

@@ -31,7 +31,7 @@ use cofferdam_repository::{Broker, BrokerOptions, Git, no_crash};
 use cofferdam_sandbox::{
     CallIo, CallResult, CallSpec, Launcher, LauncherOptions, SessionEnd, View,
 };
-use cofferdam_tools::{Hands, Running};
+use cofferdam_tools::{Ending, Hands, Running};
 
 /// The profile of every measured run.
 const PROFILE: &str = "assist";
@@ -252,8 +252,8 @@ impl Running for Done {
         Box::new(|| {})
     }
 
-    fn wait(self: Box<Self>) -> CallResult {
-        CallResult {
+    fn wait(self: Box<Self>) -> Ending {
+        Box::pin(std::future::ready(CallResult {
             end: CallEnd::Exited,
             exit_code: Some(0),
             signal: None,
@@ -263,7 +263,7 @@ impl Running for Done {
             truncated: false,
             duration_ms: 0,
             denials: 0,
-        }
+        }))
     }
 }
 

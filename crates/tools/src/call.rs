@@ -7,6 +7,7 @@
 //! Must never know which tool it is running, nor what its input means.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use cofferdam_contract::decision::DecisionKind;
@@ -20,7 +21,6 @@ use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_sandbox::{CallIo, CallResult, CallSpec, NotStarted};
 use serde_json::Value;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle};
 
 use crate::{Plan, Tool, find};
 
@@ -70,9 +70,12 @@ pub trait Running: Send {
     /// Something that kills it from elsewhere, without waiting for it.
     fn stopper(&self) -> Box<dyn Fn() + Send>;
 
-    /// Waits for its end. Blocks.
-    fn wait(self: Box<Self>) -> CallResult;
+    /// Waits for its end. Dropped before, it is stopped.
+    fn wait(self: Box<Self>) -> Ending;
 }
+
+/// The end of a call, when it comes.
+pub type Ending = Pin<Box<dyn Future<Output = CallResult> + Send>>;
 
 /// What carries calls out: a session.
 pub trait Hands: Send + Sync {
@@ -183,7 +186,7 @@ pub async fn call(doors: &Doors, request: CallRequest) -> Result<CallReport, Pro
         tool_ms: timeout_ms,
     };
     let reservation = doors.book.open(opening).await?;
-    let done = carry_out(doors, &id, plan, request, timeout_ms).await?;
+    let done = carry_out(doors, &id, plan, request, timeout_ms).await;
     conclude(doors, id, reservation, timeout_ms, done).await
 }
 
@@ -228,7 +231,7 @@ async fn carry_out(
     plan: Plan,
     request: CallRequest,
     timeout_ms: u64,
-) -> Result<Result<CallResult, Problem>, Problem> {
+) -> Result<CallResult, Problem> {
     let spec = CallSpec {
         id: id.clone(),
         program: plan.program,
@@ -241,31 +244,22 @@ async fn carry_out(
         terminal: request.terminal,
     };
     let io = request.passed.unwrap_or(CallIo::Captured { stdin: plan.stdin });
-    let hands = Arc::clone(&doors.hands);
-    let (tell, told) = oneshot::channel();
-    let done = tokio::task::spawn_blocking(move || {
-        let running = hands.start(spec, io)?;
-        let _ = tell.send(running.stopper());
-        Ok(running.wait())
-    });
-    let done = until_done(done, request.stop, told).await;
-    done.map_err(|error| Problem::new(Code::Internal, error.to_string()))
+    let running = doors.hands.start(spec, io)?;
+    let stopper = running.stopper();
+    Ok(until_done(running.wait(), request.stop, stopper).await)
 }
 
 /// Waits for the end of a call, which comes at once when it is told to stop.
-async fn until_done<T>(
-    mut done: JoinHandle<T>,
+async fn until_done(
+    mut done: Ending,
     stop: Option<oneshot::Receiver<()>>,
-    told: oneshot::Receiver<Box<dyn Fn() + Send>>,
-) -> Result<T, JoinError> {
+    stopper: Box<dyn Fn() + Send>,
+) -> CallResult {
     if let Some(stop) = stop {
         tokio::select! {
             biased;
             done = &mut done => return done,
-            _ = stop => {}
-        }
-        if let Ok(stopper) = told.await {
-            stopper();
+            _ = stop => stopper(),
         }
     }
     done.await

@@ -14,7 +14,9 @@ use cofferdam_sandbox::Program;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use call::{Book, CallReport, CallRequest, Closing, Doors, Hands, Opening, Running, call};
+pub use call::{
+    Book, CallReport, CallRequest, Closing, Doors, Ending, Hands, Opening, Running, call,
+};
 pub use codemod::{Codemod, CodemodInput};
 pub use exec::{Exec, ExecInput};
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use cofferdam_contract::capability::{CapabilityReport, WallStatus, WorkspaceKind};
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
+use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::ports::{Clock, Entropy};
@@ -16,8 +17,11 @@ use cofferdam_sandbox::doctor::overlay_in;
 use cofferdam_sandbox::{
     Call, CallIo, CallResult, CallSpec, Launcher, SandboxSpec, Session, SessionEnd, View,
 };
-use cofferdam_tools::{Hands, Running};
+use cofferdam_tools::{Ending, Hands, Running};
 use cofferdam_workspace::{Carry, ScanBounds, Workspace};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::task::spawn_blocking;
 
 use super::disk::{DiskWatch, Running as RunningCalls, Watched};
 use super::{Left, OpenSession, SessionOrder, Sessions};
@@ -200,8 +204,19 @@ impl NativeSession {
 
 struct NativeCall {
     call: Call,
+    listed: Listed,
+}
+
+/// A call's place among those that run, until it is dropped.
+struct Listed {
     id: CallId,
     running: RunningCalls,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 impl Running for NativeCall {
@@ -210,10 +225,50 @@ impl Running for NativeCall {
         Box::new(move || stopper.stop())
     }
 
-    fn wait(self: Box<Self>) -> CallResult {
-        let result = self.call.wait();
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        result
+    fn wait(self: Box<Self>) -> Ending {
+        Box::pin(async move {
+            let Self { mut call, listed: _listed } = *self;
+            call.attend();
+            #[expect(deprecated, reason = "what replaces it is unsafe; a call keeps its bell")]
+            let watched = AsyncFd::try_with_interest(call, Interest::READABLE);
+            match watched {
+                Ok(call) => ended(call).await,
+                // What the runtime cannot wait for, a thread can.
+                Err(failed) => {
+                    let (call, _) = failed.into_parts();
+                    spawn_blocking(|| call.wait()).await.unwrap_or_else(|_| lost())
+                }
+            }
+        })
+    }
+}
+
+/// Does what there is to do for a call whenever there is something, until it is over. The task
+/// that waits for the call does it itself: another thread in between would be one more to wake.
+async fn ended(mut call: AsyncFd<Call>) -> CallResult {
+    loop {
+        let Ok(mut ready) = call.readable_mut().await else { return lost() };
+        if let Some(result) = ready.get_inner_mut().advance() {
+            return result;
+        }
+        if !ready.get_inner().rings() {
+            ready.clear_ready();
+        }
+    }
+}
+
+/// The runtime is shutting down.
+fn lost() -> CallResult {
+    CallResult {
+        end: CallEnd::SessionLost,
+        exit_code: None,
+        signal: None,
+        not_started: None,
+        stdout: vec![],
+        stderr: vec![],
+        truncated: false,
+        duration_ms: 0,
+        denials: 0,
     }
 }
 
@@ -227,7 +282,8 @@ impl Hands for NativeSession {
         let call = self.session.call(spec, io)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.insert(id.clone(), call.stopper());
-        Ok(Box::new(NativeCall { call, id, running: Arc::clone(&self.running) }))
+        let listed = Listed { id, running: Arc::clone(&self.running) };
+        Ok(Box::new(NativeCall { call, listed }))
     }
 
     fn denials(&self, call: &CallId) -> Vec<Denial> {

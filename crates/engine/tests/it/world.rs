@@ -31,7 +31,7 @@ use cofferdam_journal::{FaultPlan, Journal, JournalOptions, Redactor};
 use cofferdam_policy::{Profile, builtin};
 use cofferdam_repository::{Broker, BrokerOptions, CrashPoint, Git};
 use cofferdam_sandbox::{CallIo, CallResult, CallSpec, Program, SessionEnd};
-use cofferdam_tools::{Hands, Running};
+use cofferdam_tools::{Ending, Hands, Running};
 
 /// Time that moves a millisecond whenever somebody looks.
 #[derive(Default)]
@@ -336,7 +336,13 @@ impl Running for Done {
         })
     }
 
-    fn wait(self: Box<Self>) -> CallResult {
+    fn wait(self: Box<Self>) -> Ending {
+        Box::pin(async move { tokio::task::spawn_blocking(|| self.end()).await.unwrap() })
+    }
+}
+
+impl Done {
+    fn end(self) -> CallResult {
         let mut end = CallEnd::Exited;
         if let Some(ended) = &self.hang {
             let over = ended.0.lock().unwrap();

@@ -1,101 +1,167 @@
-//! From a forked child to the program of a call.
+//! From an order to the first process of its call.
 //!
 //! Must never know which other calls there are.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::process::Pid;
+
 use crate::spec::{NotStarted, Resident};
-use crate::sys::socket::Channel;
-use crate::sys::{landlock, process};
+use crate::sys::process;
+use crate::sys::socket::{Channel, encode};
+use crate::sys::spawn::{self, Beginning, Failure, NOT_STARTED, Program};
 use crate::wire::{Bytes, Environment, FromInit, Order, Runnable};
 
-/// Exit code of a child that could not become its program; the message tells why.
-const NOT_STARTED: i32 = 127;
 /// Exit code of a resident program that panicked.
 const PANICKED: i32 = 101;
 
 /// What every call of a session shares.
 pub(super) struct Shared {
     pub(super) socket: Channel,
-    pub(super) environment: Environment,
+    environment: Environment,
+    /// The same as the kernel takes it.
+    plain: Variables,
     /// The Landlock layer that each call puts on.
-    pub(super) layer: OwnedFd,
-    pub(super) residents: &'static [Resident],
+    layer: OwnedFd,
+    residents: &'static [Resident],
 }
 
-/// Becomes the program of `order`. Called in a child that has done nothing else yet.
-pub(super) fn become_program(shared: &Shared, order: &Order, descriptors: &[OwnedFd]) -> ! {
-    let why = match prepare(shared, order, descriptors) {
-        Err(_) => NotStarted::NoRoom,
-        Ok(()) if rustix::process::chdir(order.cwd.as_os()).is_err() => NotStarted::NoDirectory,
-        Ok(()) => match &order.program {
-            Runnable::Execute { executable, args } => execute(shared, order, executable, args),
-            Runnable::Resident { name } => run_resident(shared, name),
-        },
+impl Shared {
+    pub(super) fn new(
+        socket: Channel,
+        environment: Environment,
+        layer: OwnedFd,
+        residents: &'static [Resident],
+    ) -> io::Result<Self> {
+        let plain = Variables::of(&environment, &[])?;
+        Ok(Self { socket, environment, plain, layer, residents })
+    }
+}
+
+/// An environment for the kernel, and the `PATH` in it.
+struct Variables {
+    envp: Vec<CString>,
+    path: OsString,
+}
+
+impl Variables {
+    fn of(session: &Environment, call: &[(Bytes, Bytes)]) -> io::Result<Self> {
+        let environment = merge(session, call);
+        let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        let envp: io::Result<_> = environment
+            .into_iter()
+            .map(|(mut name, value)| {
+                name.push("=");
+                name.push(value);
+                process::c_string(&name)
+            })
+            .collect();
+        Ok(Self { envp: envp?, path })
+    }
+}
+
+/// The first process of a call, and what kept it from becoming the program, which it then is not.
+pub(super) type Begun = (Pid, Option<NotStarted>);
+
+/// Starts the first process of a call. With an error there is none.
+pub(super) fn start(
+    shared: &Shared,
+    order: &Order,
+    descriptors: &[OwnedFd],
+) -> Result<Begun, NotStarted> {
+    let standard: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let birth = encode(&FromInit::Started { call: order.call.clone() });
+    let (Ok(standard), Ok(birth)) = (standard.try_into(), birth) else {
+        return Err(NotStarted::NoRoom);
     };
-    let message = FromInit::NotStarted { call: order.call.clone(), why };
-    let _supervisor_gone = shared.socket.send(&message, &[]);
-    process::exit(NOT_STARTED)
-}
-
-/// Session, descriptors, Landlock layer, and word to the supervisor.
-fn prepare(shared: &Shared, order: &Order, descriptors: &[OwnedFd]) -> io::Result<()> {
-    let _already_leader = rustix::process::setsid();
-    process::reset_signals();
-    let mut numbers = Vec::with_capacity(3);
-    for descriptor in descriptors {
-        // Out of the way of 0, 1 and 2, which are about to be replaced.
-        numbers.push(rustix::io::fcntl_dupfd_cloexec(descriptor, 3)?);
-    }
-    for (at, descriptor) in numbers.iter().enumerate() {
-        process::place(descriptor.as_raw_fd(), at as i32)?;
-    }
-    if order.terminal {
-        // Where standard input is no terminal there is nothing to control.
-        let _no_terminal = rustix::process::ioctl_tiocsctty(process::borrow(0));
-    }
-    process::close_from_on_exec(3)?;
-    landlock::restrict_self(shared.layer.as_fd())?;
-    shared.socket.send(&FromInit::Started { call: order.call.clone() }, &[])
-}
-
-fn execute(shared: &Shared, order: &Order, executable: &Bytes, args: &[Bytes]) -> NotStarted {
-    let environment = merge(&shared.environment, &order.environment);
-    let path = environment.get(OsStr::new("PATH")).cloned().unwrap_or_default();
-    let envp: io::Result<Vec<CString>> = environment
-        .into_iter()
-        .map(|(mut name, value)| {
-            name.push("=");
-            name.push(value);
-            process::c_string(&name)
-        })
-        .collect();
-    let argv: io::Result<Vec<CString>> =
-        [executable].into_iter().chain(args).map(|arg| process::c_string(arg.as_os())).collect();
-    let (Ok(envp), Ok(argv)) = (envp, argv) else { return NotStarted::NotExecutable };
-    let mut why = NotStarted::NotFound;
-    for candidate in candidates(executable.as_os(), &path) {
-        let Ok(program) = process::c_string(candidate.as_os_str()) else { continue };
-        let error = process::execute(&program, &argv, &envp);
-        // A file that is there and gives ENOENT lacks its interpreter.
-        let exists = std::fs::metadata(&candidate).is_ok();
-        match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) if !exists => {}
-            Some(libc::EAGAIN | libc::ENOMEM) => return NotStarted::NoRoom,
-            // A later directory may have one that can be executed, as execvp(3) has it.
-            _ => why = NotStarted::NotExecutable,
+    let cwd = process::c_string(order.cwd.as_os()).map_err(|_| NotStarted::NoDirectory)?;
+    let beginning = Beginning {
+        standard,
+        terminal: order.terminal,
+        layer: shared.layer.as_fd(),
+        birth: (shared.socket.as_fd(), &birth),
+        cwd: &cwd,
+    };
+    match &order.program {
+        Runnable::Execute { executable, args } => {
+            let words: Vec<&OsStr> =
+                [executable].into_iter().chain(args).map(|arg| arg.as_os()).collect();
+            execute(shared, order, &beginning, &words)
+        }
+        Runnable::Resident { name } => {
+            let resident = shared.residents.iter().find(|resident| resident.name == name);
+            let resident = resident.ok_or(NotStarted::NotFound)?;
+            match process::fork() {
+                Ok(None) => become_resident(shared, order, &beginning, resident),
+                Ok(Some(pid)) => Ok((pid, None)),
+                Err(_) => Err(NotStarted::NoRoom),
+            }
         }
     }
-    why
+}
+
+fn execute(
+    shared: &Shared,
+    order: &Order,
+    beginning: &Beginning<'_>,
+    words: &[&OsStr],
+) -> Result<Begun, NotStarted> {
+    let of_call = match order.environment.as_slice() {
+        [] => None,
+        added => Some(Variables::of(&shared.environment, added)),
+    };
+    let of_call = of_call.transpose().map_err(|_| NotStarted::NotExecutable)?;
+    let variables = of_call.as_ref().unwrap_or(&shared.plain);
+    let argv = words.iter().map(|word| process::c_string(word)).collect::<io::Result<Vec<_>>>();
+    let argv = argv.map_err(|_| NotStarted::NotExecutable)?;
+    let executable = words.first().copied().unwrap_or_default();
+    let candidates = candidates(executable, &variables.path);
+    let candidates: Vec<CString> =
+        candidates.iter().filter_map(|it| process::c_string(it.as_os_str()).ok()).collect();
+    let program = Program { candidates: &candidates, argv: &argv, envp: &variables.envp };
+    let (pid, failure) = spawn::spawn(beginning, &program).map_err(|_| NotStarted::NoRoom)?;
+    Ok((pid, failure.map(NotStarted::from)))
+}
+
+impl From<Failure> for NotStarted {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotFound => Self::NotFound,
+            Failure::NotExecutable => Self::NotExecutable,
+            Failure::Directory => Self::NoDirectory,
+            Failure::NoRoom => Self::NoRoom,
+        }
+    }
+}
+
+/// Becomes a resident. Called in a forked child that has done nothing else yet.
+fn become_resident(
+    shared: &Shared,
+    order: &Order,
+    beginning: &Beginning<'_>,
+    resident: &Resident,
+) -> ! {
+    if let Err(failure) = beginning.enter() {
+        let message = FromInit::NotStarted { call: order.call.clone(), why: failure.into() };
+        let _supervisor_gone = shared.socket.send(&message, &[]);
+        process::exit(NOT_STARTED)
+    }
+    // It reads what the session made, so it holds nothing but its three descriptors.
+    if process::close_from(3).is_err() {
+        process::exit(NOT_STARTED);
+    }
+    let code = std::panic::catch_unwind(resident.run).unwrap_or(PANICKED);
+    let _closed = io::Write::flush(&mut io::stdout());
+    process::exit(code)
 }
 
 /// Later names win.
-fn merge(session: &Environment, call: &Environment) -> BTreeMap<OsString, OsString> {
+fn merge(session: &Environment, call: &[(Bytes, Bytes)]) -> BTreeMap<OsString, OsString> {
     let pairs = session.iter().chain(call);
     pairs.map(|(name, value)| (name.as_os().to_owned(), value.as_os().to_owned())).collect()
 }
@@ -108,20 +174,6 @@ fn candidates(executable: &OsStr, path: &OsStr) -> Vec<std::path::PathBuf> {
     let directories = path.as_bytes().split(|byte| *byte == b':');
     let named = directories.filter(|directory| !directory.is_empty());
     named.map(|directory| Path::new(OsStr::from_bytes(directory)).join(executable)).collect()
-}
-
-fn run_resident(shared: &Shared, name: &str) -> NotStarted {
-    let Some(resident) = shared.residents.iter().find(|resident| resident.name == name) else {
-        return NotStarted::NotFound;
-    };
-    // It reads what the session made, so it holds nothing but its three descriptors.
-    if process::close_from(3).is_err() {
-        process::exit(NOT_STARTED);
-    }
-    let run = resident.run;
-    let code = std::panic::catch_unwind(run).unwrap_or(PANICKED);
-    let _closed = io::Write::flush(&mut io::stdout());
-    process::exit(code)
 }
 
 #[cfg(test)]

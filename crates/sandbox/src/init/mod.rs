@@ -101,7 +101,10 @@ pub(crate) fn main(groundwork: &Groundwork, start: Beginning<'_>) -> ! {
         .and_then(|prepared| finish(groundwork, prepared, &own, (shapes, mounts)))
         .and_then(|built| lockdown::all(groundwork, &own, program, grouped, built, &socket));
     match built {
-        Ok(call_layer) => serve::Serving::new(socket, own.environment, call_layer, residents).run(),
+        Ok(layer) => match call::Shared::new(socket, own.environment, layer, residents) {
+            Ok(shared) => serve::Serving::new(shared).run(),
+            Err(_) => process::exit(70),
+        },
         Err(refusal) => {
             let _supervisor_gone = socket.send(&FromInit::Failed(refusal), &[]);
             process::exit(70)

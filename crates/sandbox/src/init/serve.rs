@@ -5,7 +5,7 @@
 //!       ├─ keeper ── program of a call   its orphans become the keeper's
 //!       └─ stray                         no call's: dies
 //! ```
-//! One call at a time may be plain, which costs one fork and no more. A call that keeps processes,
+//! One call at a time may be plain, which costs one child and no more. A call that keeps processes,
 //! or that starts while a plain one runs, gets a *keeper*, which adopts whatever the call leaves.
 //! So a child of init that is neither is the plain call's, or nobody's. Must never know how long a
 //! call may take.
@@ -18,10 +18,10 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::call::{self, Shared};
 use super::procs::{self, Entry};
-use crate::spec::{NotStarted, Resident};
+use crate::spec::NotStarted;
 use crate::sys::process;
-use crate::sys::socket::{Channel, Packet};
-use crate::wire::{Environment, Exit, FromInit, Order, ToInit};
+use crate::sys::socket::Packet;
+use crate::wire::{Exit, FromInit, Order, ToInit};
 use cofferdam_contract::ids::CallId;
 
 /// Exit code of a keeper that reported its call's end.
@@ -36,13 +36,7 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    pub(super) fn new(
-        socket: Channel,
-        environment: Environment,
-        layer: OwnedFd,
-        residents: &'static [Resident],
-    ) -> Self {
-        let shared = Shared { socket, environment, layer, residents };
+    pub(super) fn new(shared: Shared) -> Self {
         Self { shared, plain: None, keepers: HashMap::new() }
     }
 
@@ -97,24 +91,30 @@ impl Serving {
     }
 
     fn start(&mut self, order: &Order, descriptors: Vec<OwnedFd>) {
-        let kept = order.keeps_processes || self.plain.is_some();
-        match process::fork() {
-            Ok(None) if kept => keep(&self.shared, order, descriptors),
-            Ok(None) => call::become_program(&self.shared, order, &descriptors),
-            Ok(Some(pid)) => {
-                let pid = pid.as_raw_nonzero().get();
-                if kept {
-                    self.keepers.insert(pid, order.call.clone());
-                } else {
-                    self.plain = Some((pid, order.call.clone()));
+        let call = order.call.clone();
+        if order.keeps_processes || self.plain.is_some() {
+            match process::fork() {
+                Ok(None) => keep(&self.shared, order, descriptors),
+                Ok(Some(pid)) => drop(self.keepers.insert(pid.as_raw_nonzero().get(), call)),
+                Err(_) => self.never_began(call, NotStarted::NoRoom),
+            }
+            return;
+        }
+        match call::start(&self.shared, order, &descriptors) {
+            Ok((pid, failed)) => {
+                self.plain = Some((pid.as_raw_nonzero().get(), call.clone()));
+                if let Some(why) = failed {
+                    self.tell(&FromInit::NotStarted { call, why });
                 }
             }
-            Err(_) => {
-                let call = order.call.clone();
-                self.tell(&FromInit::NotStarted { call: call.clone(), why: NotStarted::NoRoom });
-                self.tell(&FromInit::Ended { call, exit: Exit::Code(1) });
-            }
+            Err(why) => self.never_began(call, why),
         }
+    }
+
+    /// There is not even a process that could end.
+    fn never_began(&self, call: CallId, why: NotStarted) {
+        self.tell(&FromInit::NotStarted { call: call.clone(), why });
+        self.tell(&FromInit::Ended { call, exit: Exit::Code(1) });
     }
 
     /// Kills a call. Its end is told when its first process is reaped.
@@ -206,16 +206,19 @@ fn exit_of(status: WaitStatus) -> Exit {
 fn keep(shared: &Shared, order: &Order, descriptors: Vec<OwnedFd>) -> ! {
     // Any process id but none sets the flag (prctl(2)).
     let adopts = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-    let program = match adopts.map_err(Into::into).and_then(|()| process::fork()) {
-        Ok(None) => call::become_program(shared, order, &descriptors),
-        Ok(Some(pid)) => pid,
-        Err(_) => {
-            let why = NotStarted::NoRoom;
-            let _gone =
-                shared.socket.send(&FromInit::NotStarted { call: order.call.clone(), why }, &[]);
-            process::exit(1)
-        }
+    let begun = match adopts {
+        Ok(()) => call::start(shared, order, &descriptors),
+        Err(_) => Err(NotStarted::NoRoom),
     };
+    let (program, failed) = match begun {
+        Ok((pid, failed)) => (Some(pid), failed),
+        Err(why) => (None, Some(why)),
+    };
+    if let Some(why) = failed {
+        let _gone =
+            shared.socket.send(&FromInit::NotStarted { call: order.call.clone(), why }, &[]);
+    }
+    let Some(program) = program else { process::exit(1) };
     drop(descriptors);
     loop {
         match rustix::process::wait(WaitOptions::empty()) {

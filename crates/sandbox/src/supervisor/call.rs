@@ -1,15 +1,18 @@
 //! One call under way: its output, its end, and what can stop it.
 //!
-//! Must never know how a program is started.
+//! Whoever waits for a call has one descriptor to wait for. Where nobody else does, it hears the
+//! session itself meanwhile, in place of the thread that hears sessions: so the end of a call wakes
+//! its caller at once, not a thread that then wakes the caller. Must never know how a program is
+//! started, nor what its caller waits with.
 
 use std::io::{self, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::CallId;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::pipe::PipeFlags;
 
@@ -88,13 +91,18 @@ impl CallShared {
     }
 }
 
-/// A call under way. Dropped without [`Call::wait`], it is stopped.
+/// A call under way. Dropped before its end, it is stopped.
 pub struct Call {
     session: Arc<Shared>,
     shared: Arc<CallShared>,
-    outputs: Option<[Output; 2]>,
+    /// Readable when there is something for [`Call::advance`] to do: an epoll(7) of the call's
+    /// end, its outputs, and of the session where this call hears it.
+    bell: OwnedFd,
+    /// It hears the session.
+    hears: bool,
+    outputs: [Output; 2],
     output_bytes_max: u64,
-    waited: bool,
+    over: bool,
 }
 
 /// A captured output.
@@ -113,23 +121,29 @@ impl Call {
         spec: &CallSpec,
         io: CallIo,
     ) -> Result<(Self, Theirs), SandboxError> {
-        let failed = SandboxError::system;
         let (outputs, theirs) = match io {
-            CallIo::Passed { stdin, stdout, stderr } => (None, [stdin, stdout, stderr]),
+            CallIo::Passed { stdin, stdout, stderr } => {
+                ([Output::none(), Output::none()], [stdin, stdout, stderr])
+            }
             CallIo::Captured { stdin } => {
-                captured(&stdin).map_err(failed("preparing to capture output"))?
+                captured(&stdin).map_err(SandboxError::system("preparing to capture output"))?
             }
         };
-        let over = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let failed = SandboxError::system("preparing a call");
+        let over = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(io::Error::from)
+            .and_then(|over| Ok((bell(&over, &outputs)?, over)));
+        let (bell, over) = over.map_err(failed)?;
         let shared = CallShared {
             id: spec.id.clone(),
             started: Instant::now(),
-            over: over.map_err(|error| failed("preparing a call")(error.into()))?,
+            over,
             progress: Mutex::default(),
         };
-        let output_bytes_max = spec.output_bytes_max;
-        let shared = Arc::new(shared);
-        Ok((Self { session, shared, outputs, output_bytes_max, waited: false }, theirs))
+        let (shared, output_bytes_max) = (Arc::new(shared), spec.output_bytes_max);
+        let (hears, over) = (false, false);
+        let call = Self { session, shared, bell, hears, outputs, output_bytes_max, over };
+        Ok((call, theirs))
     }
 
     pub(super) fn shared(&self) -> &Arc<CallShared> {
@@ -141,17 +155,59 @@ impl Call {
         Stopper { session: Arc::clone(&self.session), call: Arc::clone(&self.shared) }
     }
 
-    /// Moves captured output and waits for the end. Blocks. Until it is called, a program whose
+    /// Moves captured output and waits for the end. Blocks. Until somebody waits, a program whose
     /// output is captured blocks once a pipe is full; its time limit holds anyway.
     pub fn wait(mut self) -> CallResult {
-        self.waited = true;
-        let mut outputs = self.outputs.take();
-        self.pump(outputs.as_mut());
-        let [stdout, stderr] = outputs.unwrap_or_else(|| [Output::none(), Output::none()]);
+        self.attend();
+        loop {
+            if let Some(result) = self.advance() {
+                return result;
+            }
+            let _interrupted = poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], None);
+        }
+    }
+
+    /// From now on somebody waits for its bell, and it hears the session, if no other call does.
+    pub fn attend(&mut self) {
+        self.hears = self.hears || self.session.be_heard_by(self.bell.as_fd());
+    }
+
+    /// Whether there is something to do for [`Call::advance`].
+    pub fn rings(&self) -> bool {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], Some(&now)), Ok(0))
+    }
+
+    /// Does some of what can be done without waiting, and gives the result once the call is over,
+    /// after which it is not to be asked again.
+    pub fn advance(&mut self) -> Option<CallResult> {
+        if self.hears {
+            self.session.hear();
+        }
+        let end = lock(&self.shared.progress).end;
+        let left_max = if end.is_some() { LEFT_BYTES_MAX } else { 0 };
+        for output in &mut self.outputs {
+            output.drain(self.output_bytes_max, left_max);
+        }
+        let end = end?;
+        self.over = true;
+        self.leave();
+        Some(self.result(end))
+    }
+
+    /// Gives the session back to the thread that hears sessions.
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.hears) {
+            self.session.be_heard_by_thread(self.bell.as_fd());
+        }
+    }
+
+    fn result(&mut self, end: End) -> CallResult {
+        let End { exit, denials, at } = end;
+        let [stdout, stderr] =
+            std::mem::replace(&mut self.outputs, [Output::none(), Output::none()]);
         let truncated = stdout.truncated || stderr.truncated;
-        let Progress { decided, not_started, end, .. } = *lock(&self.shared.progress);
-        let End { exit, denials, at } =
-            end.unwrap_or(End { exit: None, denials: None, at: Instant::now() });
+        let Progress { decided, not_started, .. } = *lock(&self.shared.progress);
         let (own_end, exit_code, signal) = match exit {
             None => (CallEnd::SessionLost, None, None),
             Some(_) if not_started.is_some() => (CallEnd::NotStarted, None, None),
@@ -171,35 +227,33 @@ impl Call {
             denials: denials.unwrap_or_else(|| self.session.settle(&self.shared, truncated)),
         }
     }
+}
 
-    /// Moves output until the call is over, and then what is left in the pipes.
-    fn pump(&self, outputs: Option<&mut [Output; 2]>) {
-        let mut none = [Output::none(), Output::none()];
-        let outputs = outputs.unwrap_or(&mut none);
-        loop {
-            let mut polled = vec![PollFd::new(&self.shared.over, PollFlags::IN)];
-            let pipes = outputs.iter().filter_map(|output| output.pipe.as_ref());
-            polled.extend(pipes.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-            let failed = !matches!(poll(&mut polled, None), Ok(_) | Err(rustix::io::Errno::INTR));
-            let over = failed || !polled[0].revents().is_empty();
-            drop(polled);
-            for output in &mut *outputs {
-                output.drain(self.output_bytes_max, if over { LEFT_BYTES_MAX } else { 0 });
-            }
-            if over {
-                return;
-            }
-        }
+/// Its bell: readable when there is something for [`Call::advance`] to do.
+impl AsRawFd for Call {
+    fn as_raw_fd(&self) -> RawFd {
+        self.bell.as_raw_fd()
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if !self.waited {
+        self.leave();
+        if !self.over {
             lock(&self.shared.progress).abandoned = true;
             self.session.stop_call(&self.shared);
         }
     }
+}
+
+/// Rings for the end of a call and for what it prints.
+fn bell(over: &OwnedFd, outputs: &[Output; 2]) -> io::Result<OwnedFd> {
+    let bell = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let pipes = outputs.iter().filter_map(|output| output.pipe.as_ref());
+    for descriptor in pipes.chain([over]) {
+        epoll::add(&bell, descriptor, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+    }
+    Ok(bell)
 }
 
 impl Output {
@@ -232,10 +286,10 @@ impl Output {
     }
 }
 
-fn captured(stdin: &[u8]) -> io::Result<(Option<[Output; 2]>, Theirs)> {
+fn captured(stdin: &[u8]) -> io::Result<([Output; 2], Theirs)> {
     let (stdout, their_stdout) = output()?;
     let (stderr, their_stderr) = output()?;
-    Ok((Some([stdout, stderr]), [input(stdin)?, their_stdout, their_stderr]))
+    Ok(([stdout, stderr], [input(stdin)?, their_stdout, their_stderr]))
 }
 
 /// A pipe that the session's user, who is not always ours, can open again as `/dev/stdout`.

@@ -1,4 +1,5 @@
-//! One thread that hears all sessions of a launcher and keeps all their deadlines.
+//! One thread that hears all sessions of a launcher, but for those that a caller hears itself, and
+//! keeps all their deadlines.
 //!
 //! Must never know what a message means or what happens when time is up.
 
@@ -68,6 +69,17 @@ impl Reactor {
         let key = key_of(shared);
         lock(&self.0.sessions).insert(key, Arc::downgrade(shared));
         let data = epoll::EventData::new_u64(key);
+        Ok(epoll::add(&self.0.epoll, shared.socket(), data, epoll::EventFlags::IN)?)
+    }
+
+    /// Hears it no more until [`Reactor::unmute`].
+    pub(super) fn mute(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(epoll::delete(&self.0.epoll, socket)?)
+    }
+
+    /// Hears it again, and what came meanwhile too.
+    pub(super) fn unmute(&self, shared: &Shared) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(key_of(shared));
         Ok(epoll::add(&self.0.epoll, shared.socket(), data, epoll::EventFlags::IN)?)
     }
 

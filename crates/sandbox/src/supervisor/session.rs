@@ -3,8 +3,9 @@
 //! Must never block the thread that hears sessions: [`Shared::hear`] and [`Shared::time_is_up`] run
 //! there.
 
+mod hearing;
+
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use cofferdam_contract::ids::{CallId, SessionId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use self::hearing::Hearing;
 use super::call::{Call, CallShared};
 use super::process::Process;
 use super::reactor::key_of;
@@ -121,6 +123,8 @@ pub(super) struct Shared {
     changed: Condvar,
     /// One freeze, thaw or end at a time.
     turn: Mutex<()>,
+    /// Held while messages are taken, so that they are taken in order.
+    hearing: Mutex<Hearing>,
     core: Arc<Core>,
     _claim: Claim,
 }
@@ -140,6 +144,7 @@ impl Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             turn: Mutex::new(()),
+            hearing: Mutex::default(),
             core,
             _claim: claim,
         })
@@ -147,18 +152,6 @@ impl Shared {
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.opening.channel.as_fd()
-    }
-
-    /// Reads everything that init has to say.
-    pub(super) fn hear(&self) {
-        loop {
-            match self.opening.channel.receive_now::<FromInit>() {
-                Ok(Some(packet)) => self.take(packet.message, packet.sender),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // Closed, or nonsense, which only a broken init sends.
-                Ok(None) | Err(_) => return self.lost(),
-            }
-        }
     }
 
     fn take(&self, message: FromInit, sender: Option<i32>) {
@@ -211,6 +204,7 @@ impl Shared {
 
     /// The session is gone: nothing more can be called, and what was called is over.
     fn lost(&self) {
+        *lock(&self.hearing) = Hearing::Nobody;
         self.core.reactor.remove(key_of(self), self.socket());
         let calls = {
             let mut state = lock(&self.state);

@@ -6,3 +6,4 @@ pub(crate) mod landlock;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod spawn;

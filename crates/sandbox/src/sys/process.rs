@@ -215,17 +215,6 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     }
 }
 
-/// Replaces the program; returns only the reason why not.
-pub(crate) fn execute(path: &CString, argv: &[CString], envp: &[CString]) -> io::Error {
-    let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
-        texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-    };
-    let (argv, envp) = (pointers(argv), pointers(envp));
-    // SAFETY: both arrays end with a null pointer and, like the texts, outlive the call.
-    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    io::Error::last_os_error()
-}
-
 /// Text for the kernel; an inner NUL is refused.
 pub(crate) fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))

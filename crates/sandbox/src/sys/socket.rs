@@ -72,8 +72,7 @@ impl Channel {
         message: &T,
         descriptors: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let mut bytes = vec![INLINE];
-        serde_json::to_writer(&mut bytes, message)?;
+        let bytes = encode(message)?;
         if bytes.len() <= INLINE_BYTES_MAX {
             return self.send_bytes(&bytes, descriptors);
         }
@@ -145,6 +144,13 @@ impl Channel {
         let message = decode(&bytes[..received.bytes], &mut descriptors)?;
         Ok(Some(Packet { message, descriptors, sender }))
     }
+}
+
+/// A message as one packet, if it is short enough for one.
+pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![INLINE];
+    serde_json::to_writer(&mut bytes, message)?;
+    Ok(bytes)
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<T> {

@@ -215,3 +215,41 @@ fn a_frozen_session_stands_still() {
     beating.stopper().stop();
     assert_eq!(beating.wait().end, CallEnd::Stopped);
 }
+
+#[test]
+fn whoever_waits_hears_the_session_and_gives_it_back() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    assert_eq!(open.run(&["mkfifo", "gate"]).exit_code, Some(0));
+    let started = open.start(call(&["sh", "-c", "read word < gate; echo $word"]));
+    let waits = started.stopper();
+    std::thread::scope(|scope| {
+        // It hears the session, for others too, as long as it waits.
+        let first = scope.spawn(move || started.wait());
+        let result = open.sh("echo opened > gate; echo told");
+        assert_eq!(text(&result.stdout), "told\n");
+        assert_eq!(text(&first.join().unwrap().stdout), "opened\n");
+    });
+    waits.stop();
+
+    // Nobody waits for the first; the second hears its end, and then the thread hears the rest.
+    let first = open.start(call(&["sh", "-c", "read word < gate; exit 7"]));
+    let second = open.sh("echo opened > gate; exit 8");
+    assert_eq!(second.exit_code, Some(8));
+    open.session.freeze().unwrap();
+    open.session.thaw().unwrap();
+    assert_eq!(first.wait().exit_code, Some(7));
+}
+
+#[test]
+fn a_call_that_is_dropped_while_it_hears_the_session_gives_it_back() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let mut attended = open.start(call(&["sleep", "60"]));
+    attended.attend();
+    assert!(attended.advance().is_none());
+    drop(attended);
+    open.session.freeze().unwrap();
+    open.session.thaw().unwrap();
+    assert_eq!(open.run(&["true"]).exit_code, Some(0));
+}
