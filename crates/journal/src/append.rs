@@ -4,6 +4,8 @@ use cofferdam_contract::chain;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{EVENT_VERSION, Event, EventBody};
 use cofferdam_contract::ids::{CommandId, EventId, PrincipalId, RunId};
+use cofferdam_contract::ports::{Clock, Entropy};
+use cofferdam_contract::time::UtcTime;
 use cofferdam_contract::trace::Correlation;
 use sqlx::sqlite::SqlitePool;
 
@@ -142,13 +144,52 @@ pub(crate) async fn read_chain(
         .collect()
 }
 
-/// The end of a run's chain, as the database has it inside one transaction.
-pub(crate) struct Tail {
+/// The end of a run's chain.
+#[derive(Clone)]
+pub(crate) struct Chain {
     pub(crate) run: RunId,
     pub(crate) epoch: u64,
     pub(crate) next: u64,
     pub(crate) link: Digest,
     pub(crate) correlation: Correlation,
+}
+
+impl Chain {
+    /// Adds one event and moves the end.
+    pub(crate) fn extend(
+        &mut self,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+        new: NewEvent,
+    ) -> Result<Stored, JournalError> {
+        let event = Event {
+            version: EVENT_VERSION,
+            id: new.id.unwrap_or_else(|| EventId::generate(clock, entropy)),
+            run: self.run.clone(),
+            sequence: self.next,
+            epoch: self.epoch,
+            at: clock.now(),
+            actor: new.actor,
+            correlation: self.correlation.clone(),
+            cause: new.cause,
+            body: new.body,
+        };
+        let bytes = serde_json::to_vec(&event)
+            .map_err(|error| JournalError::Corrupt(format!("an event has no json: {error}")))?;
+        if bytes.len() > EVENT_BYTES_MAX {
+            let bytes_max = EVENT_BYTES_MAX;
+            return Err(JournalError::EventTooLarge { bytes: bytes.len(), bytes_max });
+        }
+        let link = chain::event_link(&self.link, self.next, &bytes);
+        self.next += 1;
+        self.link = link;
+        Ok(Stored { event, bytes, link })
+    }
+}
+
+/// The end of a run's chain, as the database has it inside one transaction.
+pub(crate) struct Tail {
+    pub(crate) chain: Chain,
     /// What is written when the tail is.
     pub(crate) script: Script,
 }
@@ -162,32 +203,30 @@ impl Tail {
                 .await?;
         let (epoch, next, last, correlation) =
             row.ok_or_else(|| JournalError::RunUnknown(run.clone()))?;
-        Ok(Self {
+        let chain = Chain {
             run: run.clone(),
             epoch: from_db(epoch)?,
             next: from_db(next)?,
             link: link(&last)?,
             correlation: serde_json::from_str(&correlation)
                 .map_err(|error| JournalError::Corrupt(error.to_string()))?,
-            script: Script::default(),
-        })
+        };
+        Ok(Self { chain, script: Script::default() })
     }
 
     pub(crate) fn check_epoch(&self, given: u64) -> Result<(), JournalError> {
-        if given == self.epoch {
+        let Chain { run, epoch: current, .. } = &self.chain;
+        if given == *current {
             return Ok(());
         }
-        Err(JournalError::StaleEpoch { run: self.run.clone(), given, current: self.epoch })
+        Err(JournalError::StaleEpoch { run: run.clone(), given, current: *current })
     }
 
     fn check_sequence(&self, expected: Expected) -> Result<(), JournalError> {
+        let Chain { run, next: actual, .. } = &self.chain;
         match expected {
-            Expected::Sequence(expected) if expected != self.next => {
-                Err(JournalError::WrongSequence {
-                    run: self.run.clone(),
-                    expected,
-                    actual: self.next,
-                })
+            Expected::Sequence(expected) if expected != *actual => {
+                Err(JournalError::WrongSequence { run: run.clone(), expected, actual: *actual })
             }
             _ => Ok(()),
         }
@@ -199,44 +238,40 @@ impl Tail {
         tx: &mut Tx<'_>,
         new: NewEvent,
     ) -> Result<Stored, JournalError> {
-        let event = Event {
-            version: EVENT_VERSION,
-            id: new.id.unwrap_or_else(|| EventId::generate(tx.clock, tx.entropy)),
-            run: self.run.clone(),
-            sequence: self.next,
-            epoch: self.epoch,
-            at: tx.clock.now(),
-            actor: new.actor,
-            correlation: self.correlation.clone(),
-            cause: new.cause,
-            body: new.body,
-        };
-        let bytes = serde_json::to_vec(&event)
-            .map_err(|error| JournalError::Corrupt(format!("an event has no json: {error}")))?;
-        if bytes.len() > EVENT_BYTES_MAX {
-            let bytes_max = EVENT_BYTES_MAX;
-            return Err(JournalError::EventTooLarge { bytes: bytes.len(), bytes_max });
-        }
-        let link = chain::event_link(&self.link, self.next, &bytes);
+        let stored = self.chain.extend(tx.clock, tx.entropy, new)?;
+        self.enter(&stored)?;
+        Ok(stored)
+    }
+
+    /// Adds an event by which the chain has moved already.
+    pub(crate) fn enter(&mut self, stored: &Stored) -> Result<(), JournalError> {
         self.script
             .add("INSERT INTO events (run, sequence, link, bytes) VALUES (?, ?, ?, ?)")
-            .bind(self.run.as_str())?
-            .bind(to_db(self.next))?
-            .bind(link.as_bytes().as_slice())?
-            .bind(bytes.as_slice())?;
-        self.next += 1;
-        self.link = link;
-        Ok(Stored { event, bytes, link })
+            .bind(self.chain.run.as_str())?
+            .bind(to_db(stored.event.sequence))?
+            .bind(stored.link.as_bytes().as_slice())?
+            .bind(stored.bytes.as_slice())?;
+        Ok(())
     }
 
     /// Writes the events and the moved tail.
-    pub(crate) async fn store(mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+    pub(crate) async fn store(self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
+        let now = tx.clock.now();
+        self.store_at(tx, now).await
+    }
+
+    /// As [`Tail::store`], for what happened at `at`.
+    pub(crate) async fn store_at(
+        mut self,
+        tx: &mut Tx<'_>,
+        at: UtcTime,
+    ) -> Result<(), JournalError> {
         self.script
             .add("UPDATE runs SET next = ?, link = ?, updated_ms = ? WHERE run = ?")
-            .bind(to_db(self.next))?
-            .bind(self.link.as_bytes().as_slice())?
-            .bind(to_db(tx.clock.now().unix_ms()))?
-            .bind(self.run.as_str())?;
+            .bind(to_db(self.chain.next))?
+            .bind(self.chain.link.as_bytes().as_slice())?
+            .bind(to_db(at.unix_ms()))?
+            .bind(self.chain.run.as_str())?;
         self.script.run(tx).await
     }
 }
@@ -252,6 +287,10 @@ pub(crate) struct Append {
 impl Work for Append {
     type Output = Appended;
 
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.run, true))
+    }
+
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Appended, JournalError> {
         let mut tail = Tail::read(tx, &self.run).await?;
         tail.check_epoch(self.epoch)?;
@@ -260,7 +299,7 @@ impl Work for Append {
         for new in std::mem::take(&mut self.batch.events) {
             events.push(tail.append(tx, new)?);
         }
-        let next = tail.next;
+        let next = tail.chain.next;
         tail.store(tx).await?;
         if let Some(shown) = &self.batch.shown {
             runs::show(tx, &self.run, shown).await?;

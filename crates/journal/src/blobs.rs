@@ -28,7 +28,7 @@ pub const BLOB_BYTES_MAX: usize = 256 << 20;
 
 /// Blobs up to this size are written in the transaction that makes them known: the write goes to
 /// memory and takes less than the way to another thread.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+pub(crate) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 /// Numbers the unfinished files of this process.
 static UNFINISHED: AtomicU64 = AtomicU64::new(0);
@@ -138,6 +138,14 @@ impl Blob {
     pub fn digest(&self) -> Digest {
         self.digest
     }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get()
+    }
+
+    pub(crate) fn retention(&self) -> Retention {
+        self.retention
+    }
 }
 
 /// A blob on its way, of which the database does not know yet.
@@ -177,24 +185,9 @@ impl Put {
     /// Adds the row that says who keeps it.
     pub(crate) fn enter(&self, tx: &mut Tx<'_>, script: &mut Script) -> Result<(), JournalError> {
         let Blob { digest, bytes, retention } = &self.blob;
-        // The longer retention wins; "journal" is less than "run" as text.
-        script
-            .add(
-                "INSERT INTO blobs (digest, run, retention) VALUES (?, ?, ?)
-                 ON CONFLICT (digest, run) DO UPDATE
-                 SET pruned = 0, retention = min(retention, excluded.retention)",
-            )
-            .bind(digest.to_string())?
-            .bind(self.run.as_str())?
-            .bind(name(*retention))?;
-        // A small one is not there yet, and one that was may have been pruned meanwhile.
-        if !is_whole(&place(&self.root, digest), bytes.get()) {
-            self.write()?;
-        }
-        if self.durability == Durability::Commit {
-            tx.unsynced.push(place(&self.root, digest));
-        }
-        Ok(())
+        let (run, retention) = (&self.run, *retention);
+        let kept = Kept { run, digest, bytes: bytes.get(), retention };
+        enter(tx, script, &kept, self.durability)
     }
 
     /// Takes the file away again, if nobody keeps it: whoever writes the same content now looks
@@ -211,6 +204,43 @@ impl Put {
         }
         Ok(())
     }
+}
+
+/// What a run keeps.
+pub(crate) struct Kept<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) digest: &'a Digest,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) retention: Retention,
+}
+
+/// Adds the row that says who keeps it, and makes sure of the file.
+pub(crate) fn enter(
+    tx: &mut Tx<'_>,
+    script: &mut Script,
+    kept: &Kept<'_>,
+    durability: Durability,
+) -> Result<(), JournalError> {
+    // The longer retention wins; "journal" is less than "run" as text.
+    script
+        .add(
+            "INSERT INTO blobs (digest, run, retention) VALUES (?, ?, ?)
+             ON CONFLICT (digest, run) DO UPDATE
+             SET pruned = 0, retention = min(retention, excluded.retention)",
+        )
+        .bind(kept.digest.to_string())?
+        .bind(kept.run.as_str())?
+        .bind(name(kept.retention))?;
+    // A small one is not there yet, and one that was may have been pruned meanwhile.
+    let path = place(tx.blobs, kept.digest);
+    if !is_whole(&path, kept.bytes) {
+        write(tx.blobs, kept.digest, kept.bytes, durability)
+            .map_err(|error| JournalError::file("write", &path, error))?;
+    }
+    if durability == Durability::Commit {
+        tx.unsynced.push(path);
+    }
+    Ok(())
 }
 
 impl Work for Put {
@@ -236,6 +266,10 @@ pub(crate) struct MarkPruned(pub(crate) RunId);
 
 impl Work for MarkPruned {
     type Output = ();
+
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.0, false))
+    }
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
         sqlx::query("UPDATE blobs SET pruned = 1 WHERE run = ? AND retention = 'run'")

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::error::JournalError;
 use crate::writer::Moment;
 
-/// Which write is the last one. Writes are counted from 0: every change of the database by this
-/// journal, appends and others alike. A refused write counts.
+/// Which write is the last one. Writes are counted from 0: every change of the database and every
+/// commit to a log by this journal, appends and others alike. A refused write counts; what the
+/// database takes over from a log was counted when it came there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultPlan {
     /// Only count.
     Never,
     /// The write does not happen.
     Before(u64),
+    /// Half of the write happens. Only where it is one to the log: the database has no halves.
+    Amid(u64),
     /// The write happens, and nobody is told.
     After(u64),
 }
@@ -45,6 +48,7 @@ impl Countdown {
     pub(crate) fn dies(&mut self, moment: Moment) -> bool {
         let dies = match (self.plan, moment) {
             (FaultPlan::Before(n), Moment::Before) => n == self.writes(),
+            (FaultPlan::Amid(n), Moment::Amid) => n + 1 == self.writes(),
             (FaultPlan::After(n), Moment::After) => n + 1 == self.writes(),
             _ => false,
         };

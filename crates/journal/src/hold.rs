@@ -4,36 +4,62 @@
 //! The epoch is bumped by every take-over, so that a former holder that is still running, and
 //! thinks that it holds the run, is refused by the database.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
+use std::sync::Arc;
 
 use cofferdam_contract::ids::RunId;
 
 use crate::error::JournalError;
+use crate::held::{Held, Holds};
 use crate::store::from_db;
 use crate::writer::{Tx, Work};
 
 /// The right to append to a run, until it is dropped.
-#[derive(Debug)]
 pub struct Hold {
-    run: RunId,
     epoch: u64,
+    held: Arc<Held>,
+    holds: Holds,
     _lock: Lock,
 }
 
 impl Hold {
-    pub(crate) fn new(run: RunId, epoch: u64, lock: Lock) -> Self {
-        Self { run, epoch, _lock: lock }
+    /// With the lock, and after the database has what a former holder committed.
+    pub(crate) fn new(
+        run: &RunId,
+        epoch: u64,
+        holds: &Holds,
+        lock: Lock,
+    ) -> Result<Self, JournalError> {
+        Ok(Self { epoch, held: holds.begin(run)?, holds: holds.clone(), _lock: lock })
+    }
+
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
     }
 
     /// The run.
     pub fn run(&self) -> &RunId {
-        &self.run
+        self.held.run()
     }
 
     /// Which holder this is.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+}
+
+impl Drop for Hold {
+    /// Before the lock is free, so that no commit comes after another holder's first.
+    fn drop(&mut self) {
+        self.holds.end(&self.held);
+    }
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hold").field("run", self.run()).field("epoch", &self.epoch).finish()
     }
 }
 
@@ -67,6 +93,10 @@ pub(crate) struct BumpEpoch(pub(crate) RunId);
 
 impl Work for BumpEpoch {
     type Output = u64;
+
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.0, true))
+    }
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<u64, JournalError> {
         let epoch: Option<i64> =

@@ -14,7 +14,9 @@ use tokio::task::spawn_blocking;
 
 use crate::append::{self, Append, Appended, Batch, Durability, Expected, Stored};
 use crate::blobs::{self, Blob, Put};
+use crate::catch_up::CatchUp;
 use crate::error::JournalError;
+use crate::held::Holds;
 use crate::hold::{BumpEpoch, Hold, Lock};
 use crate::inbox::{self, CommandRow, NewCommand};
 use crate::keys::Signer;
@@ -50,6 +52,7 @@ pub struct Journal {
     signer: Signer,
     blobs: Arc<Path>,
     locks: Arc<Path>,
+    holds: Holds,
     ended: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
     #[cfg(feature = "fault")]
     faults: crate::fault::Countdown,
@@ -87,8 +90,8 @@ impl Journal {
         #[cfg(feature = "fault")] faults: crate::fault::Countdown,
     ) -> Result<Self, JournalError> {
         let JournalOptions { dir, keys, locks, clock, entropy } = options;
-        let blobs = dir.join("blobs");
-        for directory in [&dir, &blobs, &keys, &locks] {
+        let (blobs, logs) = (dir.join("blobs"), dir.join("logs"));
+        for directory in [&dir, &blobs, &logs, &keys, &locks] {
             std::fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -107,11 +110,22 @@ impl Journal {
             sync_directories(&dir)?;
         }
         let readers = open_readers(&database);
+        let holds = Holds::new(
+            logs.into(),
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+            #[cfg(feature = "fault")]
+            faults.clone(),
+        );
+        let blobs: Arc<Path> = blobs.into();
         let desk = Desk {
             connection,
             clock,
             entropy,
             unsynced: vec![],
+            blobs: Arc::clone(&blobs),
+            holds: holds.clone(),
+            after: vec![],
             synced: None,
             #[cfg(feature = "fault")]
             faults: Some(faults.clone()),
@@ -121,8 +135,9 @@ impl Journal {
             writer,
             readers,
             signer,
-            blobs: blobs.into(),
+            blobs,
             locks: locks.into(),
+            holds,
             ended: Arc::new(tokio::sync::Mutex::new(Some(ended))),
             #[cfg(feature = "fault")]
             faults,
@@ -151,6 +166,21 @@ impl Journal {
         &self.signer
     }
 
+    /// Has the database take over what was committed to the log of `run`, by whoever holds it.
+    async fn catch_up(&self, run: &RunId) -> Result<(), JournalError> {
+        match self.holds.is_behind(run) {
+            true => self.writer.run(CatchUp(run.clone()), Durability::Commit).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn catch_up_all(&self) -> Result<(), JournalError> {
+        for run in self.holds.logged()? {
+            self.catch_up(&run).await?;
+        }
+        Ok(())
+    }
+
     fn readers(&self) -> Result<&SqlitePool, JournalError> {
         #[cfg(feature = "fault")]
         self.faults.alive()?;
@@ -169,7 +199,10 @@ impl Journal {
         let run = new.run.clone();
         let lock = Lock::take(&self.locks, &run)?;
         match self.writer.run(StartRun(new), Durability::Synced).await? {
-            Started::New(appended) => Ok(Start::New { hold: Hold::new(run, 1, lock), appended }),
+            Started::New(appended) => {
+                let hold = Hold::new(&run, 1, &self.holds, lock)?;
+                Ok(Start::New { hold, appended })
+            }
             Started::Known(known) => {
                 // Nobody else knows this id: its lock file is of no use.
                 let _ = std::fs::remove_file(self.locks.join(format!("{run}.lock")));
@@ -186,7 +219,7 @@ impl Journal {
         self.run(run).await?;
         let lock = Lock::take(&self.locks, run)?;
         let epoch = self.writer.run(BumpEpoch(run.clone()), Durability::Commit).await?;
-        Ok(Hold::new(run.clone(), epoch, lock))
+        Hold::new(run, epoch, &self.holds, lock)
     }
 
     /// Every run, the newest first.
@@ -194,6 +227,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::Database`], [`JournalError::Corrupt`].
     pub async fn runs(&self) -> Result<Vec<RunRow>, JournalError> {
+        self.catch_up_all().await?;
         runs::list(self.readers()?).await
     }
 
@@ -202,6 +236,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::RunUnknown`].
     pub async fn run(&self, run: &RunId) -> Result<RunRow, JournalError> {
+        self.catch_up(run).await?;
         runs::find(self.readers()?, run).await
     }
 
@@ -239,6 +274,7 @@ impl Journal {
     /// # Errors
     /// [`JournalError::RunUnknown`].
     pub async fn next_sequence(&self, run: &RunId) -> Result<u64, JournalError> {
+        self.catch_up(run).await?;
         let next: Option<i64> = sqlx::query_scalar("SELECT next FROM runs WHERE run = ?")
             .bind(run.as_str())
             .fetch_optional(self.readers()?)
@@ -248,7 +284,7 @@ impl Journal {
 
     /// The `Record` port for the holder of a run. Must be called within a runtime.
     pub fn recorder(&self, hold: &Hold, actor: PrincipalId, cause: Option<EventId>) -> Recorder {
-        let of = (hold.run().clone(), hold.epoch());
+        let of = (Arc::clone(hold.held()), hold.epoch());
         Recorder::start(self.writer.clone(), of, actor, cause)
     }
 
@@ -258,7 +294,7 @@ impl Journal {
     pub fn ledger(&self, hold: &Hold, actor: PrincipalId) -> Ledger {
         let account = Account { run: hold.run().clone(), epoch: hold.epoch(), actor };
         let (writer, blobs) = (self.writer.clone(), Arc::clone(&self.blobs));
-        Ledger { writer, blobs, account: Arc::new(account) }
+        Ledger { writer, blobs, account: Arc::new(account), held: Arc::clone(hold.held()) }
     }
 
     /// What a run has spent, open reservations included.
@@ -297,6 +333,16 @@ impl Journal {
     /// [`JournalError::Corrupt`] for one that was changed.
     pub async fn blob(&self, digest: &Digest) -> Result<Vec<u8>, JournalError> {
         self.readers()?;
+        match self.stored_blob(digest).await {
+            // A small one may be in a log still.
+            Err(JournalError::BlobMissing(_)) => {}
+            found => return found,
+        }
+        self.catch_up_all().await?;
+        self.stored_blob(digest).await
+    }
+
+    async fn stored_blob(&self, digest: &Digest) -> Result<Vec<u8>, JournalError> {
         let (root, digest) = (Arc::clone(&self.blobs), *digest);
         spawn_blocking(move || blobs::read(&root, &digest))
             .await
@@ -380,6 +426,7 @@ impl Journal {
     /// # Errors
     /// Only where the journal cannot be read at all; what is wrong with it is in the report.
     pub async fn verify(&self) -> Result<VerifyReport, JournalError> {
+        self.catch_up_all().await?;
         // One transaction, so that nobody's append comes between two look-ups.
         let mut snapshot = self.readers()?.begin().await?;
         verify::verify(&mut snapshot, &self.signer, &self.blobs).await

@@ -1,9 +1,11 @@
 //! Budgets: an amount is reserved before it is spent and settled after, each in the transaction
 //! of its event.
 //!
-//! A reservation belongs to the hold that made it. After a take-over nobody can settle it, so it
+//! What the holder can decide by what it knows is decided there and committed by the log
+//! ([`crate::held`]); the rest, and every refusal, here. A reservation belongs to the hold that made it. After a take-over nobody can settle it, so it
 //! counts as spent in full: that is invariant 7 after a crash.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +19,8 @@ use sqlx::sqlite::SqlitePool;
 use crate::append::{Durability, NewEvent, Tail};
 use crate::blobs::{Blob, Put};
 use crate::error::JournalError;
+use crate::held::{self, Held};
+use crate::script::Script;
 use crate::store::{from_db, to_db};
 use crate::writer::{Tx, Work, Writer};
 
@@ -29,7 +33,7 @@ pub(crate) fn name(kind: BudgetKind) -> &'static str {
     }
 }
 
-fn kind_of(name: &str) -> Result<BudgetKind, JournalError> {
+pub(crate) fn kind_of(name: &str) -> Result<BudgetKind, JournalError> {
     [BudgetKind::WallMs, BudgetKind::ToolMs, BudgetKind::Attempts]
         .into_iter()
         .find(|kind| self::name(*kind) == name)
@@ -54,6 +58,7 @@ pub struct Ledger {
     /// Where blobs are.
     pub(crate) blobs: Arc<Path>,
     pub(crate) account: Arc<Account>,
+    pub(crate) held: Arc<Held>,
 }
 
 /// Whose budget, and who takes from it.
@@ -82,6 +87,13 @@ impl Ledger {
         amount: u64,
         page: Page,
     ) -> Result<ReservationId, JournalError> {
+        let (held, by) = (&self.held, &*self.account);
+        if let Some(done) =
+            held::commit(&self.writer, held, by.epoch, || held.reserve(by, (kind, amount), &page))
+                .await?
+        {
+            return Ok(done);
+        }
         let page = self.begin(page).await?;
         let work = Reserve { account: Arc::clone(&self.account), kind, amount, page };
         let exhausted = match self.writer.run(work, Durability::Commit).await? {
@@ -111,6 +123,13 @@ impl Ledger {
         spent: u64,
         page: Page,
     ) -> Result<(), JournalError> {
+        let (held, by) = (&self.held, &*self.account);
+        let done = held::commit(&self.writer, held, by.epoch, || {
+            held.settle(by, (&reservation, spent), &page)
+        });
+        if done.await?.is_some() {
+            return Ok(());
+        }
         let page = self.begin(page).await?;
         let work = Settle { account: Arc::clone(&self.account), reservation, spent, page };
         self.writer.run(work, Durability::Commit).await
@@ -191,24 +210,64 @@ impl Account {
         tail: &mut Tail,
         (event, cause): (BudgetEvent, &Option<EventId>),
     ) -> Result<(), JournalError> {
-        let (actor, cause) = (self.actor.clone(), cause.clone());
-        tail.append(tx, NewEvent { id: None, body: EventBody::Budget(event), actor, cause })
-            .map(|_| ())
+        tail.append(tx, self.event(event, cause)).map(|_| ())
     }
 
-    async fn left(&self, tx: &mut Tx<'_>, kind: BudgetKind) -> Result<u64, JournalError> {
-        let left: Option<i64> = sqlx::query_scalar(
-            "SELECT total - settled - (SELECT coalesce(sum(amount), 0) FROM reservations
-                                       WHERE run = ?1 AND kind = ?2)
-             FROM budgets WHERE run = ?1 AND kind = ?2",
-        )
-        .bind(self.run.as_str())
-        .bind(name(kind))
-        .fetch_optional(&mut *tx.connection)
-        .await?;
-        // A run that was refused has no budget at all.
-        from_db(left.unwrap_or(0))
+    /// An event of whoever takes from the budget.
+    pub(crate) fn event(&self, event: BudgetEvent, cause: &Option<EventId>) -> NewEvent {
+        let (actor, cause) = (self.actor.clone(), cause.clone());
+        NewEvent { id: None, body: EventBody::Budget(event), actor, cause }
     }
+}
+
+/// What is left of each budget of `run`. A run that was refused has none at all.
+pub(crate) async fn left(
+    tx: &mut Tx<'_>,
+    run: &RunId,
+) -> Result<HashMap<BudgetKind, u64>, JournalError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT kind, total - settled - (SELECT coalesce(sum(amount), 0) FROM reservations
+                                         WHERE reservations.run = budgets.run
+                                           AND reservations.kind = budgets.kind)
+         FROM budgets WHERE run = ?",
+    )
+    .bind(run.as_str())
+    .fetch_all(&mut *tx.connection)
+    .await?;
+    rows.into_iter().map(|(kind, left)| Ok((kind_of(&kind)?, from_db(left)?))).collect()
+}
+
+/// What a reservation changes besides its event.
+pub(crate) fn enter_reserved(
+    script: &mut Script,
+    run: &RunId,
+    epoch: u64,
+    reserved: &Reserved,
+) -> Result<(), JournalError> {
+    script
+        .add("INSERT INTO reservations VALUES (?, ?, ?, ?, ?)")
+        .bind(reserved.reservation.as_str())?
+        .bind(run.as_str())?
+        .bind(name(reserved.kind))?
+        .bind(to_db(epoch))?
+        .bind(to_db(reserved.amount))?;
+    Ok(())
+}
+
+/// What a settlement changes besides its event.
+pub(crate) fn enter_settled(
+    script: &mut Script,
+    run: &RunId,
+    settled: &Settled,
+) -> Result<(), JournalError> {
+    script
+        .add("DELETE FROM reservations WHERE id = ?")
+        .bind(settled.reservation.as_str())?
+        .add("UPDATE budgets SET settled = settled + ? WHERE run = ? AND kind = ?")
+        .bind(to_db(settled.spent))?
+        .bind(run.as_str())?
+        .bind(name(settled.kind))?;
+    Ok(())
 }
 
 struct Reserve {
@@ -222,10 +281,14 @@ impl Work for Reserve {
     /// A refusal is an outcome, not an error: its event must stay.
     type Output = Result<ReservationId, Exhausted>;
 
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.account.run, true))
+    }
+
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Self::Output, JournalError> {
         let Self { account, kind, amount, page } = self;
         let (kind, amount) = (*kind, *amount);
-        let left = account.left(tx, kind).await?;
+        let left = left(tx, &account.run).await?.get(&kind).copied().unwrap_or(0);
         let mut tail = account.tail(tx).await?;
         if amount > left {
             let exhausted = Exhausted { kind, asked: amount, left };
@@ -238,14 +301,8 @@ impl Work for Reserve {
             return Ok(Err(exhausted));
         }
         let reservation = ReservationId::generate(tx.clock, tx.entropy);
-        tail.script
-            .add("INSERT INTO reservations VALUES (?, ?, ?, ?, ?)")
-            .bind(reservation.as_str())?
-            .bind(account.run.as_str())?
-            .bind(name(kind))?
-            .bind(to_db(account.epoch))?
-            .bind(to_db(amount))?;
         let reserved = Reserved { reservation: reservation.clone(), kind, amount };
+        enter_reserved(&mut tail.script, &account.run, account.epoch, &reserved)?;
         account.append(tx, &mut tail, (BudgetEvent::Reserved(reserved), &page.cause))?;
         page.enter(tx, &mut tail)?;
         tail.store(tx).await?;
@@ -262,6 +319,10 @@ struct Settle {
 
 impl Work for Settle {
     type Output = ();
+
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.account.run, true))
+    }
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<(), JournalError> {
         let Self { account, reservation, spent, page } = self;
@@ -280,15 +341,9 @@ impl Work for Settle {
             return Err(JournalError::OverSettled { spent, reserved });
         }
         let mut tail = account.tail(tx).await?;
-        tail.script
-            .add("DELETE FROM reservations WHERE id = ?")
-            .bind(reservation.as_str())?
-            .add("UPDATE budgets SET settled = settled + ? WHERE run = ? AND kind = ?")
-            .bind(to_db(spent))?
-            .bind(account.run.as_str())?
-            .bind(name(kind))?;
-        page.enter(tx, &mut tail)?;
         let settled = Settled { reservation: reservation.clone(), kind, spent };
+        enter_settled(&mut tail.script, &account.run, &settled)?;
+        page.enter(tx, &mut tail)?;
         account.append(tx, &mut tail, (BudgetEvent::Settled(settled), &page.cause))?;
         tail.store(tx).await
     }

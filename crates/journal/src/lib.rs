@@ -3,21 +3,25 @@
 //!
 //! Truth is in the events alone. Stored bytes are hashed and never re-serialised; each run has a
 //! chain, and signed heads make a second chain across runs. One writer per process gathers what
-//! concurrent callers append into one transaction.
+//! concurrent callers append into one transaction. A commit of whoever holds a run is one write to its
+//! log, which the database takes over before anything else is done or read there.
 //!
 //! This crate must never know: what a run's states mean (its owner says what is to be shown),
 //! git, sessions, policy, HTTP, the environment.
 
 mod append;
 mod blobs;
+mod catch_up;
 mod error;
 #[cfg(feature = "fault")]
 mod fault;
+mod held;
 mod hold;
 mod inbox;
 mod journal;
 mod keys;
 mod ledger;
+mod log;
 mod record;
 mod redact;
 mod runs;

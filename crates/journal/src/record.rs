@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cofferdam_contract::events::{DenialEvent, EventBody, Lost};
-use cofferdam_contract::ids::{EventId, PrincipalId, RunId};
+use cofferdam_contract::ids::{EventId, PrincipalId};
 use cofferdam_contract::ports::{PortFuture, Record};
 use cofferdam_contract::problem::Problem;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::append::{Append, Durability, Expected, NewEvent};
 use crate::error::JournalError;
+use crate::held::{self, Held};
 use crate::writer::Writer;
 
 /// Observed events that wait before more of them are counted as lost.
@@ -38,7 +39,7 @@ enum Observed {
 /// What `commit` and the pump share.
 struct Scribe {
     writer: Writer,
-    run: RunId,
+    held: Arc<Held>,
     epoch: u64,
     actor: PrincipalId,
     cause: Option<EventId>,
@@ -51,12 +52,12 @@ struct Scribe {
 impl Recorder {
     pub(crate) fn start(
         writer: Writer,
-        (run, epoch): (RunId, u64),
+        (held, epoch): (Arc<Held>, u64),
         actor: PrincipalId,
         cause: Option<EventId>,
     ) -> Self {
         let (untold, lost) = (AtomicU64::new(0), AtomicU64::new(0));
-        let scribe = Arc::new(Scribe { writer, run, epoch, actor, cause, untold, lost });
+        let scribe = Arc::new(Scribe { writer, held, epoch, actor, cause, untold, lost });
         let (queue, observed) = mpsc::channel(OBSERVED_MAX);
         tokio::spawn(pump(Arc::clone(&scribe), observed));
         Self { scribe, queue }
@@ -113,8 +114,13 @@ impl Scribe {
     }
 
     async fn append(&self, events: Vec<NewEvent>) -> Result<(), JournalError> {
+        let held = &self.held;
+        let done = held::commit(&self.writer, held, self.epoch, || held.append(&events)).await?;
+        if done.is_some() {
+            return Ok(());
+        }
         let work = Append {
-            run: self.run.clone(),
+            run: held.run().clone(),
             epoch: self.epoch,
             expected: Expected::Any,
             batch: events.into(),

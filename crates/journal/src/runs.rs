@@ -205,7 +205,7 @@ impl Work for StartRun {
         let mut tail = Tail::read(tx, &new.run).await?;
         let first = NewEvent { id: None, body: new.first, actor: new.actor, cause: None };
         let stored = tail.append(tx, first)?;
-        let next = tail.next;
+        let next = tail.chain.next;
         tail.store(tx).await?;
         Ok(Started::New(Appended { events: vec![stored], next }))
     }

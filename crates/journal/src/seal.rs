@@ -88,6 +88,10 @@ pub(crate) struct Seal {
 impl Work for Seal {
     type Output = SignedHead;
 
+    fn of(&self) -> Option<(&RunId, bool)> {
+        Some((&self.run, false))
+    }
+
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<SignedHead, JournalError> {
         let tail = Tail::read(tx, &self.run).await?;
         let last = last_of(
@@ -97,8 +101,8 @@ impl Work for Seal {
         )
         .await?;
         if let Some(last) = &last
-            && last.head.sequence + 1 == tail.next
-            && last.head.link == tail.link
+            && last.head.sequence + 1 == tail.chain.next
+            && last.head.link == tail.chain.link
         {
             return Ok(last.clone());
         }
@@ -108,8 +112,8 @@ impl Work for Seal {
             kind: HEAD_KIND.to_owned(),
             number: before.as_ref().map_or(0, |before| before.head.number + 1),
             run: self.run.clone(),
-            sequence: tail.next.saturating_sub(1),
-            link: tail.link,
+            sequence: tail.chain.next.saturating_sub(1),
+            link: tail.chain.link,
             at: tx.clock.now(),
             previous: before.map_or_else(chain::heads_genesis, |before| before.link),
             key_id: self.signer.key_id().to_owned(),
@@ -153,14 +157,14 @@ async fn check_since(
 ) -> Result<(), JournalError> {
     let (mut sequence, mut link) = match last {
         Some(last) => (last.head.sequence + 1, last.head.link),
-        None => (0, chain::run_genesis(&tail.run)),
+        None => (0, chain::run_genesis(&tail.chain.run)),
     };
-    while sequence < tail.next {
+    while sequence < tail.chain.next {
         let rows: Vec<(i64, Vec<u8>)> = sqlx::query_as(
             "SELECT sequence, bytes FROM events WHERE run = ? AND sequence >= ?
              ORDER BY sequence LIMIT 1000",
         )
-        .bind(tail.run.as_str())
+        .bind(tail.chain.run.as_str())
         .bind(to_db(sequence))
         .fetch_all(&mut *tx.connection)
         .await?;
@@ -175,8 +179,11 @@ async fn check_since(
             sequence += 1;
         }
     }
-    if sequence == tail.next && link == tail.link {
+    if sequence == tail.chain.next && link == tail.chain.link {
         return Ok(());
     }
-    Err(JournalError::Corrupt(format!("the chain of run {} breaks and is not signed", tail.run)))
+    Err(JournalError::Corrupt(format!(
+        "the chain of run {} breaks and is not signed",
+        tail.chain.run
+    )))
 }

@@ -11,17 +11,20 @@
 //! commit makes all earlier ones durable too, and the blobs put before it with them. The pragma
 //! cannot change inside a transaction, so it is set before one, to what the most careful piece in it asks for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cofferdam_contract::ids::RunId;
 use cofferdam_contract::ports::{Clock, Entropy};
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::append::Durability;
 use crate::blobs;
+use crate::catch_up::catch_up;
 use crate::error::JournalError;
+use crate::held::Holds;
 
 /// Pieces that wait before callers have to.
 const QUEUE_MAX: usize = 1024;
@@ -37,12 +40,30 @@ pub(crate) struct Tx<'a> {
     pub(crate) entropy: &'a dyn Entropy,
     /// Files that the next synced commit must find on disk.
     pub(crate) unsynced: &'a mut Vec<PathBuf>,
+    /// Where blobs are.
+    pub(crate) blobs: &'a Path,
+    /// Runs that this process holds.
+    pub(crate) holds: &'a Holds,
+    /// What is to be done once all of it is committed.
+    pub(crate) after: &'a mut Vec<After>,
 }
+
+/// Something that only a commit makes true.
+pub(crate) type After = Box<dyn FnOnce() + Send>;
 
 /// One change of the database, all or nothing.
 pub(crate) trait Work: Send + 'static {
     /// What its caller gets.
     type Output: Send + 'static;
+
+    /// Whether it is a write for [`crate::FaultPlan`].
+    const COUNTS: bool = true;
+
+    /// The run whose events it must find in the database, and whether it moves the end of that
+    /// run's chain or its budget.
+    fn of(&self) -> Option<(&RunId, bool)> {
+        None
+    }
 
     /// Makes the change; an error undoes all of it.
     fn apply(
@@ -56,6 +77,8 @@ type Applied<'a> = Pin<Box<dyn Future<Output = Result<(), JournalError>> + Send 
 /// A piece of work whose output type is forgotten, so that different ones can share a queue.
 trait Piece: Send {
     fn durability(&self) -> Durability;
+    fn counts(&self) -> bool;
+    fn of(&self) -> Option<(&RunId, bool)>;
     fn apply<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> Applied<'a>;
     fn answer(self: Box<Self>, outcome: Result<(), JournalError>);
 }
@@ -70,6 +93,14 @@ struct Queued<W: Work> {
 impl<W: Work> Piece for Queued<W> {
     fn durability(&self) -> Durability {
         self.durability
+    }
+
+    fn counts(&self) -> bool {
+        W::COUNTS
+    }
+
+    fn of(&self) -> Option<(&RunId, bool)> {
+        self.work.of()
     }
 
     fn apply<'a>(&'a mut self, tx: &'a mut Tx<'_>) -> Applied<'a> {
@@ -117,6 +148,13 @@ impl Writer {
         self.queue.send(piece).await.map_err(|_| JournalError::Closed)?;
         answer.await.map_err(|_| JournalError::Closed)?
     }
+
+    /// Queues `work` that nobody waits for, if there is room: it can be asked for again.
+    pub(crate) fn leave<W: Work>(&self, work: W) {
+        let (reply, _nobody) = oneshot::channel();
+        let durability = Durability::Commit;
+        let _ = self.queue.try_send(Box::new(Queued { work, durability, output: None, reply }));
+    }
 }
 
 /// The writer's own end: the connection and what every piece may use.
@@ -126,6 +164,10 @@ pub(crate) struct Desk {
     pub(crate) entropy: Arc<dyn Entropy>,
     /// Blobs that were put without being synced: what a synced event may refer to.
     pub(crate) unsynced: Vec<PathBuf>,
+    pub(crate) blobs: Arc<Path>,
+    pub(crate) holds: Holds,
+    /// What is to be done once the transaction is committed.
+    pub(crate) after: Vec<After>,
     /// What the pragma was last set to, if that is known.
     pub(crate) synced: Option<bool>,
     #[cfg(feature = "fault")]
@@ -146,9 +188,11 @@ impl Desk {
             Ok(_) => self.commit(synced).await,
             Err(error) => Err(error.clone()),
         };
-        if outcome.is_err() {
+        let after = std::mem::take(&mut self.after);
+        match outcome {
+            Ok(()) => after.into_iter().for_each(|then| then()),
             // SQLite may have rolled back by itself already; then this fails, and may.
-            let _ = self.execute("ROLLBACK").await;
+            Err(_) => drop(self.execute("ROLLBACK").await),
         }
         applied.into_iter().for_each(|piece| piece.answer(outcome.clone()));
         // Whoever is left was behind a failure or a planned death.
@@ -165,7 +209,8 @@ impl Desk {
     ) -> Result<Option<Box<dyn Piece>>, JournalError> {
         let alone = waiting.len() == 1;
         for mut piece in waiting {
-            if self.dies(Moment::Before) {
+            let counts = piece.counts();
+            if counts && self.dies(Moment::Before) {
                 return Ok(Some(piece));
             }
             match self.apply(piece.as_mut(), alone).await {
@@ -179,7 +224,7 @@ impl Desk {
                     return Err(error);
                 }
             }
-            if self.dies(Moment::After) {
+            if counts && self.dies(Moment::After) {
                 return Ok(Some(piece));
             }
             applied.push(piece);
@@ -217,13 +262,19 @@ impl Desk {
         if !alone {
             self.execute("SAVEPOINT piece").await.map_err(Refusal::Batch)?;
         }
-        let mut tx = Tx {
-            connection: &mut self.connection,
-            clock: &*self.clock,
-            entropy: &*self.entropy,
-            unsynced: &mut self.unsynced,
+        let after = self.after.len();
+        let of = piece.of().map(|(run, moves)| (run.clone(), moves));
+        let mut applied = match of {
+            Some((run, moves)) => catch_up(&mut self.tx(), &run, moves).await,
+            None => Ok(()),
         };
-        match piece.apply(&mut tx).await {
+        if applied.is_ok() {
+            applied = piece.apply(&mut self.tx()).await;
+        }
+        if applied.is_err() {
+            self.after.truncate(after);
+        }
+        match applied {
             Ok(()) if alone => Ok(()),
             Ok(()) => self.execute("RELEASE piece").await.map_err(Refusal::Batch),
             Err(error) if alone => Err(Refusal::Batch(error)),
@@ -233,6 +284,18 @@ impl Desk {
                 // (<https://www.sqlite.org/lang_transaction.html>, "Response To Errors").
                 Err(_) => Err(Refusal::Batch(error)),
             },
+        }
+    }
+
+    fn tx(&mut self) -> Tx<'_> {
+        Tx {
+            connection: &mut self.connection,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+            unsynced: &mut self.unsynced,
+            blobs: &self.blobs,
+            holds: &self.holds,
+            after: &mut self.after,
         }
     }
 
@@ -254,6 +317,8 @@ enum Refusal {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Moment {
     Before,
+    #[cfg_attr(not(feature = "fault"), expect(dead_code, reason = "of logs, with the feature"))]
+    Amid,
     After,
 }
 

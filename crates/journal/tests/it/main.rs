@@ -10,6 +10,7 @@ mod failures;
 mod golden;
 mod inbox;
 mod ledger;
+mod log;
 mod record;
 mod redact;
 mod runs;
