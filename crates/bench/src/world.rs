@@ -253,7 +253,11 @@ impl Running for Done {
     }
 
     fn wait(self: Box<Self>) -> Ending {
-        Box::pin(std::future::ready(CallResult {
+        Box::pin(std::future::ready(self.block()))
+    }
+
+    fn block(self: Box<Self>) -> CallResult {
+        CallResult {
             end: CallEnd::Exited,
             exit_code: Some(0),
             signal: None,
@@ -263,7 +267,7 @@ impl Running for Done {
             truncated: false,
             duration_ms: 0,
             denials: 0,
-        }))
+        }
     }
 }
 

@@ -165,7 +165,7 @@ impl Runner<'_> {
         };
         let running = self.session.start(spec, CallIo::Passed { stdin, stdout, stderr })?;
         let received = line.watch();
-        running.wait();
+        running.block();
         Ok(Output {
             said: read_back(said).map_err(failed)?,
             received,

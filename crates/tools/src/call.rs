@@ -72,6 +72,9 @@ pub trait Running: Send {
 
     /// Waits for its end. Dropped before, it is stopped.
     fn wait(self: Box<Self>) -> Ending;
+
+    /// As [`Running::wait`], in a thread that may block.
+    fn block(self: Box<Self>) -> CallResult;
 }
 
 /// The end of a call, when it comes.

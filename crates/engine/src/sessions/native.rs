@@ -225,6 +225,11 @@ impl Running for NativeCall {
         Box::new(move || stopper.stop())
     }
 
+    fn block(self: Box<Self>) -> CallResult {
+        let Self { call, listed: _listed } = *self;
+        call.wait()
+    }
+
     fn wait(self: Box<Self>) -> Ending {
         Box::pin(async move {
             let Self { mut call, listed: _listed } = *self;

@@ -339,6 +339,10 @@ impl Running for Done {
     fn wait(self: Box<Self>) -> Ending {
         Box::pin(async move { tokio::task::spawn_blocking(|| self.end()).await.unwrap() })
     }
+
+    fn block(self: Box<Self>) -> CallResult {
+        self.end()
+    }
 }
 
 impl Done {
