@@ -3,6 +3,7 @@
 //! `cargo xtask bench` runs it and writes `docs/benchmarks.md`. It may see every crate; nothing may
 //! need it. Must never judge: goals are printed beside the numbers, not enforced.
 
+mod bases;
 mod calls;
 mod machine;
 mod measure;
@@ -39,7 +40,9 @@ fn asked() -> anyhow::Result<Asked> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => quick = true,
-            "--only" => only.push(args.next().context("--only needs calls, runs or workspaces")?),
+            "--only" => {
+                only.push(args.next().context("--only needs calls, runs, workspaces or bases")?)
+            }
             "--dir" => dir = args.next().map(PathBuf::from),
             "--program" => binary = args.next().map(PathBuf::from),
             _ => bail!("expected --dir DIR --program FILE [--quick] [--only TABLE]…, not {arg}"),
@@ -81,6 +84,9 @@ fn main() -> anyhow::Result<()> {
             rounds(24, 4, 2),
             if quick { 4 } else { 8 },
         )?);
+    }
+    if wanted("bases") {
+        tables.push(bases::table(&world, &small, rounds(24, 4, 1), 4)?);
     }
     print!("{}", page::render(&Machine::of_process(&dir), &tables));
     Ok(())

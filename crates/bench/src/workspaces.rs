@@ -25,6 +25,7 @@ use crate::repositories::{Generated, command, git};
 use crate::world::{SystemClock, SystemEntropy, World, request};
 
 const OPEN: &str = "session ready over the cached base";
+const CLOSE: &str = "session over and its workspace removed, 10 files written";
 const ATTACH: &str = "the same as a run: admission, git, journal";
 const WORKTREE: &str = "git worktree add";
 const CHANGESET: &str = "changeset of 10 files: freeze, read the upper layer, thaw";
@@ -71,6 +72,7 @@ pub(crate) fn table(
                 session.discard();
                 Ok(took)
             }),
+            Contender::new(CLOSE, || opener.close(world, &script)),
             Contender::new(ATTACH, || {
                 let (attached, took) = attach()?;
                 world.runtime.block_on(attached.end())?;
@@ -127,6 +129,7 @@ fn claims(files: usize, medians: &Medians<'_>) -> Vec<crate::report::Claim> {
             goal(Goal::AtLeast(500.0)),
         ),
         medians.median("session ready", OPEN, goal(Goal::AtMost(10.0))).goes(WHERE),
+        medians.median("session over, 10 files written", CLOSE, None),
         medians.ratio(
             "git status, against changeset of 10 files",
             (STATUS, CHANGESET),
@@ -176,13 +179,25 @@ impl Opener {
             session: SessionId::generate(&SystemClock, &SystemEntropy),
             run: RunId::generate(&SystemClock, &SystemEntropy),
             policy: &self.policy,
-            base_root: prepared.root.clone(),
+            base_layers: prepared.layers.clone(),
             fill: &mut std::iter::empty(),
             carry: vec![],
             workspace_path: PathBuf::from("/workspace"),
             book: Arc::new(DenialBook::new(Arc::new(Forgets))),
         };
         Ok(self.native.open(order)?)
+    }
+}
+
+impl Opener {
+    /// How long it takes to end a session that ran a script.
+    fn close(&self, world: &World, script: &str) -> anyhow::Result<Duration> {
+        let session = self.open()?;
+        crate::calls::carry_out(world, &session, "/bin/sh", &["-c", script])?;
+        timed(|| {
+            session.discard();
+            Ok(())
+        })
     }
 }
 

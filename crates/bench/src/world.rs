@@ -152,6 +152,20 @@ impl World {
         })?)
     }
 
+    /// A broker that shares no base with the others.
+    ///
+    /// # Errors
+    /// A directory cannot be made, or git is unusable.
+    pub(crate) fn broker_apart(&self, name: &str) -> anyhow::Result<Broker> {
+        Ok(Broker::open(BrokerOptions {
+            store: self.path(name).join("store"),
+            cache: self.path(name).join("cache"),
+            git: Git::find(&path_variable())?,
+            crash_point: no_crash(),
+            fetch_environment: vec![],
+        })?)
+    }
+
     /// The program with directories of its own.
     pub(crate) fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);

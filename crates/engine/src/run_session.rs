@@ -61,7 +61,7 @@ impl RunSession {
         let parts = Arc::clone(&live.parts);
         let policy = Arc::clone(&live.policy);
         let (run, base_tree) = (live.run.clone(), ground.base.tree.clone());
-        let (root, path, carry) = (base.root.clone(), workspace_path.clone(), carry(live)?);
+        let (layers, path, carry) = (base.layers.clone(), workspace_path.clone(), carry(live)?);
         let repository = Arc::clone(&live.repository);
         let open = blocking(move || {
             let mut nothing = std::iter::empty();
@@ -79,7 +79,7 @@ impl RunSession {
                 session,
                 run,
                 policy: &policy,
-                base_root: root,
+                base_layers: layers,
                 fill,
                 carry,
                 workspace_path: path,

@@ -319,7 +319,7 @@ impl Suite {
             session: SessionId::generate(&*self.clock, &*self.entropy),
             run: RunId::generate(&*self.clock, &*self.entropy),
             policy,
-            base_root,
+            base_layers: vec![base_root],
             fill: &mut std::iter::empty(),
             carry: Vec::new(),
             workspace_path: self.workspace_path.clone(),

@@ -3,8 +3,10 @@
 //!
 //! Made once per commit in a directory that nothing else looks at, then renamed, so that what has
 //! the final name is complete. The checkout holds a private `.git`: one pack of the commit's own
-//! history, an index that is fresh, no remotes, no alternates. Must never be written after that.
+//! history, an index that is fresh, no remotes, no alternates. Where an earlier commit is prepared,
+//! a base is the difference to that one (`layer`). Must never be written after that.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cofferdam_contract::change::FileKind;
-use cofferdam_contract::digest::Digest;
+use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::BaseCommit;
 use cofferdam_contract::path::RepoPath;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RepositoryError;
+use crate::layer;
 use crate::locate::{Repository, read_small};
 use crate::lock::{Lock, Mode};
 use crate::process::GitCommand;
@@ -56,11 +59,12 @@ pub struct Survey {
 /// A base that is there and stays there while this value lives.
 #[derive(Debug)]
 pub struct PreparedBase {
-    /// The checkout. Read-only by agreement: whoever writes here harms every session on it.
-    pub root: PathBuf,
+    /// The checkout as layers, the uppermost first: one, unless it stands on an earlier base.
+    /// Read-only by agreement: whoever writes here harms every session on it.
+    pub layers: Vec<PathBuf>,
     /// What is in it.
     pub survey: Survey,
-    _lock: Lock,
+    _locks: Vec<Lock>,
 }
 
 impl Broker {
@@ -77,23 +81,23 @@ impl Broker {
     ) -> Result<PreparedBase, RepositoryError> {
         let bases = self.inner.bases_dir();
         make_dir(&bases)?;
-        let key = key(repository, base)?;
-        let place =
-            Place { dir: bases.join(&key), lock: bases.join(format!("{key}.lock")), bases, key };
+        let place = Place::new(&bases, key(repository, base)?);
+        let waits = || progress(Progress::Waiting);
         loop {
-            let lock = Lock::take(&place.lock, Mode::Shared, || progress(Progress::Waiting))?;
-            if let Some(survey) = place.complete() {
-                touch(&place.lock, SystemTime::now())?;
+            let lock = Lock::take(&place.lock, Mode::Shared, waits)?;
+            if let Some(mut ready) = place.ready(&waits)? {
+                ready.locks.push(lock);
                 progress(Progress::Ready);
-                return Ok(PreparedBase { root: place.dir.join("root"), survey, _lock: lock });
+                let Ready { layers, survey, locks } = ready;
+                return Ok(PreparedBase { layers, survey, _locks: locks });
             }
             drop(lock);
-            let lock = Lock::take(&place.lock, Mode::Exclusive, || progress(Progress::Waiting))?;
-            if place.complete().is_none() {
+            let lock = Lock::take(&place.lock, Mode::Exclusive, waits)?;
+            if place.ready(&waits)?.is_none() {
                 place.sweep();
                 let scratch =
                     place.bases.join(format!("{}.{}", place.key, self.inner.scratch_name()));
-                let built = build(repository, base, &scratch, progress)
+                let built = build(repository, base, &place, &scratch, progress)
                     .and_then(|()| rename(&scratch, &place.dir));
                 if built.is_err() {
                     // What remains is swept by the next preparation.
@@ -109,14 +113,86 @@ impl Broker {
 }
 
 /// Where one base lies.
-struct Place {
+pub(crate) struct Place {
     bases: PathBuf,
-    key: String,
-    dir: PathBuf,
+    pub(crate) key: String,
+    pub(crate) dir: PathBuf,
     lock: PathBuf,
 }
 
+/// A base that is complete, with all that it stands on.
+pub(crate) struct Ready {
+    /// The uppermost first.
+    pub(crate) layers: Vec<PathBuf>,
+    survey: Survey,
+    /// Of what it stands on.
+    locks: Vec<Lock>,
+}
+
 impl Place {
+    pub(crate) fn new(bases: &Path, key: String) -> Self {
+        let (dir, lock) = (bases.join(&key), bases.join(format!("{key}.lock")));
+        Self { bases: bases.to_owned(), key, dir, lock }
+    }
+
+    /// The base, if it is complete; whoever asks holds its own lock.
+    fn ready(&self, waits: &dyn Fn()) -> Result<Option<Ready>, RepositoryError> {
+        self.ready_with(&|lock| Lock::take(lock, Mode::Shared, waits).map(Some))
+    }
+
+    /// The base with its lock, if it is complete and nobody is about to change it.
+    pub(crate) fn try_ready(&self) -> Result<Option<Ready>, RepositoryError> {
+        let take = |lock: &Path| Lock::try_take(lock, Mode::Shared);
+        let Some(lock) = self.complete().map(|_| take(&self.lock)).transpose()?.flatten() else {
+            return Ok(None);
+        };
+        let ready = self.ready_with(&take)?;
+        Ok(ready.map(|mut ready| {
+            ready.locks.push(lock);
+            ready
+        }))
+    }
+
+    fn ready_with(
+        &self,
+        take: &dyn Fn(&Path) -> Result<Option<Lock>, RepositoryError>,
+    ) -> Result<Option<Ready>, RepositoryError> {
+        let Some(survey) = self.complete() else { return Ok(None) };
+        let mut ready = Ready { layers: vec![self.dir.join("root")], survey, locks: Vec::new() };
+        let mut dir = self.dir.clone();
+        touch(&self.lock, SystemTime::now())?;
+        while let Ok(Some(key)) = layer::stands_on(&dir) {
+            let below = Self::new(&self.bases, key);
+            // What is not there gets no lock file either.
+            if below.complete().is_none() || ready.layers.len() > layer::CHAIN_MAX {
+                return Ok(None);
+            }
+            let Some(lock) = take(&below.lock)? else { return Ok(None) };
+            if below.complete().is_none() {
+                return Ok(None);
+            }
+            touch(&below.lock, SystemTime::now())?;
+            ready.layers.push(below.dir.join("root"));
+            ready.locks.push(lock);
+            dir = below.dir;
+        }
+        Ok(layer::stands_on(&dir).is_ok().then_some(ready))
+    }
+
+    /// Bases of other commits that look the same inside otherwise, by commit.
+    pub(crate) fn siblings(&self) -> HashMap<String, Self> {
+        let Some((_, alike)) = self.key.split_once('-') else { return HashMap::new() };
+        let entries = fs::read_dir(&self.bases).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names
+            .filter_map(|name| {
+                let commit = name.split_once('-').filter(|(_, rest)| *rest == alike)?.0.to_owned();
+                Some((commit, Self::new(&self.bases, name)))
+            })
+            .filter(|(_, place)| place.key != self.key)
+            .collect()
+    }
+
     /// The survey of a base that is complete. What was made before the last boot does not count:
     /// the machine may have stopped before the files reached the disk.
     fn complete(&self) -> Option<Survey> {
@@ -169,7 +245,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), RepositoryError> {
     fs::rename(from, to).map_err(RepositoryError::io("the base could not be put into place"))
 }
 
-fn touch(path: &Path, time: SystemTime) -> Result<(), RepositoryError> {
+pub(crate) fn touch(path: &Path, time: SystemTime) -> Result<(), RepositoryError> {
     fs::File::options()
         .write(true)
         .open(path)
@@ -180,6 +256,7 @@ fn touch(path: &Path, time: SystemTime) -> Result<(), RepositoryError> {
 fn build(
     repository: &Repository,
     base: &BaseCommit,
+    place: &Place,
     scratch: &Path,
     progress: &dyn Fn(Progress),
 ) -> Result<(), RepositoryError> {
@@ -189,24 +266,33 @@ fn build(
     make_dir(scratch)?;
     build.write_git_dir().map_err(failed())?;
     progress(Progress::Checkout);
-    build.check_out()?;
+    let below = build.below(place)?;
+    match &below {
+        Some(below) => {
+            build.check_out_difference(below)?;
+            layer::write_stands_on(scratch, &below.key).map_err(failed())?;
+        }
+        None => build.check_out()?,
+    }
     let survey = build.survey()?;
     let last_write = SystemTime::now();
     progress(Progress::History);
-    build.pack_history()?;
+    build.pack_history(below.as_ref().map(|below| &below.commit))?;
     build.write_head()?;
-    build.freshen_index(last_write)?;
+    if below.is_none() {
+        build.freshen_index(last_write)?;
+    }
     let survey = serde_json::to_vec(&survey).map_err(|it| failed()(it.into()))?;
     fs::write(scratch.join("survey.json"), survey).map_err(failed())?;
     fs::write(scratch.join("boot"), boot_id()).map_err(failed())
 }
 
 /// One base in the making.
-struct Build<'a> {
-    repository: &'a Repository,
-    base: &'a BaseCommit,
-    root: PathBuf,
-    git_dir: PathBuf,
+pub(crate) struct Build<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) base: &'a BaseCommit,
+    pub(crate) root: PathBuf,
+    pub(crate) git_dir: PathBuf,
 }
 
 impl Build<'_> {
@@ -235,7 +321,7 @@ impl Build<'_> {
         fs::write(self.git_dir.join("HEAD"), "ref: refs/heads/none\n")
     }
 
-    fn git(&self, subcommand: &'static str) -> GitCommand {
+    pub(crate) fn git(&self, subcommand: &'static str) -> GitCommand {
         let store = self.repository.inner.store_dir(self.repository.format).join("objects");
         let theirs = self.repository.objects_dir();
         self.repository.objects_git_in(&self.git_dir, &[&theirs, &store], subcommand).long()
@@ -246,25 +332,31 @@ impl Build<'_> {
         // While git writes the index it hashes every file that is not older than the index it read.
         let future = SystemTime::now() + Duration::from_secs(86_400);
         touch(&self.git_dir.join("index"), future)?;
-        let done = self
-            .git("checkout-index")
+        self.git("checkout-index")
             .config("checkout.workers=0")
             .args(["--all", "--index", "--quiet"])
             .work_tree(&self.root)
-            .bytes();
-        match done {
-            Err(RepositoryError::Git { message, .. })
+            .bytes()
+            .map(|_| ())
+            .map_err(|error| self.missing(error))
+    }
+
+    /// Says of a checkout that failed for want of an object that it did.
+    pub(crate) fn missing(&self, error: RepositoryError) -> RepositoryError {
+        match error {
+            RepositoryError::Git { message, .. }
                 if message.contains("cannot read object") || message.contains("unable to read") =>
             {
-                Err(self.repository.missing(&self.base.tree))
+                self.repository.missing(&self.base.tree)
             }
-            other => other.map(|_| ()),
+            other => other,
         }
     }
 
-    /// What the commit reaches, and nothing else that the repository holds. Where objects of the
-    /// past may be missing, only the commit itself.
-    fn pack_history(&self) -> Result<(), RepositoryError> {
+    /// What the commit reaches, and nothing else that the repository holds; nothing that `known`
+    /// reaches either, which the layers below have. Where objects of the past may be missing, only
+    /// the commit itself.
+    fn pack_history(&self, known: Option<&ObjectId>) -> Result<(), RepositoryError> {
         let failed = || RepositoryError::io("the base's history could not be written");
         let cuts = self.git_dir.join("shallow");
         let commit = self.base.commit.as_str();
@@ -280,7 +372,8 @@ impl Build<'_> {
         if cuts.exists() {
             command = command.env("GIT_SHALLOW_FILE", &cuts);
         }
-        command.bytes_of(format!("{commit}\n").as_bytes()).map(|_| ())
+        let known = known.map(|known| format!("^{known}\n")).unwrap_or_default();
+        command.bytes_of(format!("{commit}\n{known}").as_bytes()).map(|_| ())
     }
 
     /// The repository's cuts that the commit's history runs into.

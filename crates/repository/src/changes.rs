@@ -83,6 +83,21 @@ impl Broker {
     }
 }
 
+/// What differs between two trees or commits, without sizes and counts of lines.
+pub(crate) fn records(
+    repository: &Repository,
+    from: &ObjectId,
+    to: &ObjectId,
+) -> Result<Vec<FileChange>, RepositoryError> {
+    let answer = repository
+        .objects_git("diff-tree")
+        .args(PINNED)
+        .args(["-z", "--raw", "--end-of-options", from.as_str(), to.as_str()])
+        .long()
+        .bytes()?;
+    parse(&answer).ok_or(RepositoryError::Malformed("diff-tree"))
+}
+
 /// First a record `:MODE MODE ID ID STATUS NUL PATH NUL` per path, then `ADDED TAB REMOVED TAB
 /// PATH NUL` per path (git-diff-tree(1), with `-z`).
 fn parse(answer: &[u8]) -> Option<Vec<FileChange>> {

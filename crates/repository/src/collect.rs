@@ -1,12 +1,16 @@
 //! Takes back disk space: prepared bases that nobody uses, the least recently used first.
 //!
-//! A base in use is locked and stays. Must never touch what `keep` names.
+//! A base in use is locked and stays, and so does what a base that stays stands on. Must never touch
+//! what `keep` names.
 
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::error::RepositoryError;
+use crate::layer;
 use crate::lock::{Lock, Mode};
 use crate::store::{Broker, ObjectFormat};
 
@@ -66,18 +70,19 @@ impl Broker {
             }
         }
         found.sort_by(|a, b| b.cmp(a));
-        let mut done = Collected::default();
-        let mut bytes = 0_u64;
-        for (_, name) in found {
-            let sized = retain.bytes_max < u64::MAX || done.kept >= retain.bases_max;
-            let size = if sized { size_bytes(&bases.join(&name)) } else { 0 };
-            let fits = done.kept < retain.bases_max && bytes + size <= retain.bytes_max;
-            if !fits && self.remove_base(&bases, &name)? {
+        let found: Vec<String> = found.into_iter().map(|(_, name)| name).collect();
+        let kept = fitting(&bases, &found, retain);
+        let mut doomed: Vec<_> = found.into_iter().filter(|name| !kept.contains(name)).collect();
+        // What stands on another goes first: half of a base is never left.
+        doomed.sort_by_key(|name| Reverse(layer::chain(&bases, name).len()));
+        let mut done = Collected { kept: kept.len(), ..Collected::default() };
+        for name in doomed {
+            let size = size_bytes(&bases.join(&name));
+            if self.remove_base(&bases, &name)? {
                 done.removed += 1;
                 done.freed_bytes += size;
             } else {
                 done.kept += 1;
-                bytes += size;
             }
         }
         Ok(done)
@@ -109,6 +114,28 @@ impl Broker {
         lock.retire(&path);
         Ok(true)
     }
+}
+
+/// Which of the bases, in the order in which they are to be kept, fit, each with what it stands on.
+fn fitting(bases: &Path, found: &[String], retain: &Retain) -> BTreeSet<String> {
+    let mut kept = BTreeSet::new();
+    let mut bytes = 0_u64;
+    for name in found {
+        let mut whole = layer::chain(bases, name);
+        whole.push(name.clone());
+        whole.retain(|name| !kept.contains(name));
+        // Looking at every file is for those alone who bound the bytes.
+        let sized = |name: &String| match retain.bytes_max {
+            u64::MAX => 0,
+            _ => size_bytes(&bases.join(name)),
+        };
+        let size: u64 = whole.iter().map(sized).sum();
+        if kept.len() + whole.len() <= retain.bases_max && bytes + size <= retain.bytes_max {
+            bytes += size;
+            kept.extend(whole);
+        }
+    }
+    kept
 }
 
 fn names(dir: &Path) -> Result<Vec<String>, RepositoryError> {

@@ -15,6 +15,7 @@ mod contents;
 mod effects;
 mod error;
 mod git;
+mod layer;
 mod listing;
 mod locate;
 mod lock;

@@ -33,6 +33,16 @@ pub(crate) struct Found {
     stat: Stat,
 }
 
+/// One layer's answer for a path.
+pub(crate) enum Step {
+    /// It has nothing there, and nothing in the way.
+    Absent,
+    /// On the way there is something that is no directory.
+    Blocked,
+    /// It has this.
+    Found(Found),
+}
+
 /// What was found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Nature {
@@ -59,12 +69,21 @@ impl Tree {
     /// What is at `path` (empty for the tree's top); `None` if nothing is, or if the way there
     /// does not lead through directories alone.
     pub(crate) fn find(&self, path: &[u8]) -> Result<Option<Found>> {
+        match self.step(path)? {
+            Step::Found(found) => Ok(Some(found)),
+            Step::Absent | Step::Blocked => Ok(None),
+        }
+    }
+
+    /// The same, telling what is absent from what is blocked.
+    pub(crate) fn step(&self, path: &[u8]) -> Result<Step> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let path = if path.is_empty() { b"." } else { path };
         match openat2(&self.top, path, flags, Mode::empty(), resolve) {
-            Ok(held) => Ok(Some(Found { stat: fstat(&held)?, held })),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Ok(held) => Ok(Step::Found(Found { stat: fstat(&held)?, held })),
+            Err(Errno::NOENT) => Ok(Step::Absent),
+            Err(Errno::NOTDIR | Errno::LOOP) => Ok(Step::Blocked),
             Err(errno) => Err(errno),
         }
     }

@@ -12,9 +12,10 @@ use cofferdam_contract::change::{FileKind, TreeChange};
 use cofferdam_contract::path::{PATH_BYTES_MAX, RepoPath};
 use rustix::fs::{FileType, Mode, OFlags, fchmod, mkdirat, mknodat, openat, symlinkat};
 
-use crate::beneath::{Nature, Tree, ancestors, join, names, split, unlink};
+use crate::beneath::{Nature, Tree, ancestors, join, split, unlink};
 use crate::error::WorkspaceError;
 use crate::git_name::is_git_name;
+use crate::layers::Layers;
 use crate::remove::remove_entry;
 
 /// Where changes are put.
@@ -22,7 +23,7 @@ pub(crate) struct Filler<'a> {
     /// What a session will write over.
     pub(crate) layer: &'a Tree,
     /// What lies beneath the layer; absent for a copy.
-    pub(crate) lower: Option<&'a Tree>,
+    pub(crate) lower: Option<&'a Layers>,
 }
 
 impl Filler<'_> {
@@ -128,10 +129,9 @@ impl Filler<'_> {
         }
     }
 
-    fn hide(&self, lower: &Tree, path: &[u8], made: &OwnedFd) -> Result<(), WorkspaceError> {
+    fn hide(&self, lower: &Layers, path: &[u8], made: &OwnedFd) -> Result<(), WorkspaceError> {
         let io = |errno| WorkspaceError::io("hide", path)(errno);
-        let Some(below) = lower.directory(path).map_err(io)? else { return Ok(()) };
-        for name in names(&below, u64::MAX).map_err(io)?.unwrap_or_default() {
+        for name in lower.names(path, u64::MAX).map_err(io)?.unwrap_or_default() {
             whiteout(made, &name)
                 .map_err(|errno| WorkspaceError::io("hide", &join(path, &name))(errno))?;
         }

@@ -10,6 +10,7 @@ mod error;
 mod fill;
 mod git_name;
 mod ignored;
+mod layers;
 mod read;
 mod remove;
 mod scan;
@@ -31,6 +32,7 @@ use driver::{Driver, Site};
 pub use error::WorkspaceError;
 use fill::Filler;
 use git_name::is_git_name;
+use layers::Layers;
 pub use scan::{LeftOut, LeftOutReason, Scan, ScanBounds};
 pub use usage::Usage;
 
@@ -46,8 +48,8 @@ pub struct Carry {
 /// The view of a base that one session has.
 pub struct Workspace {
     dir: PathBuf,
-    base_root: PathBuf,
-    base: Tree,
+    base_layers: Vec<PathBuf>,
+    base: Layers,
     layer: Tree,
     carry: Vec<Carry>,
     carried: Vec<RepoPath>,
@@ -56,8 +58,8 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Makes the view under `dir`, a directory of the session's own that may be there already. For
-    /// [`WorkspaceKind::Empty`] the base root is not looked at.
+    /// Makes the view under `dir`, a directory of the session's own that may be there already. The
+    /// base's layers are given uppermost first; for [`WorkspaceKind::Empty`] they are not looked at.
     ///
     /// # Errors
     /// [`WorkspaceError::Carry`] for a directory that is not there, not outside the base's own
@@ -65,17 +67,17 @@ impl Workspace {
     /// system's.
     pub fn create(
         dir: &Path,
-        base_root: &Path,
+        base_layers: &[PathBuf],
         carry: &[Carry],
         kind: WorkspaceKind,
     ) -> Result<Self, WorkspaceError> {
         make_dir(dir, 0o700)?;
-        let base_root = base_of(dir, base_root, kind)?;
-        let base = open_dir(&base_root)?;
+        let base_layers = base_of(dir, base_layers, kind)?;
+        let base = open_layers(&base_layers)?;
         check_carry(&base, carry)?;
-        let site = Site { dir, base_root: &base_root, base: &base, carry };
+        let site = Site { dir, base_layers: &base_layers, base: &base, carry };
         driver::of(kind).create(&site)?;
-        Self::open(dir, &base_root, carry, kind)
+        Self::open(dir, &base_layers, carry, kind)
     }
 
     /// Finds the view that [`Workspace::create`] made with the same arguments.
@@ -84,17 +86,17 @@ impl Workspace {
     /// [`WorkspaceError::Io`] if it is not there.
     pub fn open(
         dir: &Path,
-        base_root: &Path,
+        base_layers: &[PathBuf],
         carry: &[Carry],
         kind: WorkspaceKind,
     ) -> Result<Self, WorkspaceError> {
         let driver = driver::of(kind);
-        let base_root = base_of(dir, base_root, kind)?;
+        let base_layers = base_of(dir, base_layers, kind)?;
         Ok(Self {
-            base: open_dir(&base_root)?,
+            base: open_layers(&base_layers)?,
             layer: open_dir(&dir.join(driver.layer()))?,
             dir: dir.to_path_buf(),
-            base_root,
+            base_layers,
             carry: carry.to_vec(),
             carried: carry.iter().map(|carry| carry.path.clone()).collect(),
             kind,
@@ -177,7 +179,12 @@ impl Workspace {
     }
 
     fn site(&self) -> Site<'_> {
-        Site { dir: &self.dir, base_root: &self.base_root, base: &self.base, carry: &self.carry }
+        Site {
+            dir: &self.dir,
+            base_layers: &self.base_layers,
+            base: &self.base,
+            carry: &self.carry,
+        }
     }
 }
 
@@ -191,17 +198,21 @@ pub fn remove_dir(dir: &Path) -> Result<(), WorkspaceError> {
 }
 
 /// The base of a session without one is an empty directory.
-fn base_of(dir: &Path, base_root: &Path, kind: WorkspaceKind) -> Result<PathBuf, WorkspaceError> {
+fn base_of(
+    dir: &Path,
+    base_layers: &[PathBuf],
+    kind: WorkspaceKind,
+) -> Result<Vec<PathBuf>, WorkspaceError> {
     if kind != WorkspaceKind::Empty {
-        return Ok(base_root.to_path_buf());
+        return Ok(base_layers.to_vec());
     }
     let nothing = dir.join("nothing");
     make_dir(&nothing, 0o700)?;
-    Ok(nothing)
+    Ok(vec![nothing])
 }
 
 /// A carried directory is there, is none of the base's own, and is apart from the others.
-fn check_carry(base: &Tree, carry: &[Carry]) -> Result<(), WorkspaceError> {
+fn check_carry(base: &Layers, carry: &[Carry]) -> Result<(), WorkspaceError> {
     for (at, one) in carry.iter().enumerate() {
         let refuse = |reason| Err(WorkspaceError::Carry { path: one.path.clone(), reason });
         if Tree::open(&one.source).is_err() {
@@ -231,6 +242,10 @@ fn check_carry(base: &Tree, carry: &[Carry]) -> Result<(), WorkspaceError> {
 
 fn open_dir(path: &Path) -> Result<Tree, WorkspaceError> {
     Tree::open(path).map_err(WorkspaceError::io("open", path.as_os_str().as_bytes()))
+}
+
+fn open_layers(paths: &[PathBuf]) -> Result<Layers, WorkspaceError> {
+    Layers::open(paths).map_err(WorkspaceError::io("open", b"a layer of the base"))
 }
 
 /// Makes a directory of our own, and what is above it, with exactly this mode if it is new.

@@ -19,6 +19,7 @@ use crate::beneath::{self, Found, Nature, Tree, join};
 use crate::error::WorkspaceError;
 use crate::git_name::is_git_name;
 use crate::ignored::{IGNORE_BYTES_MAX, IGNORE_FILE_BYTES_MAX, IGNORE_PRICE_MAX, Rules};
+use crate::layers::Layers;
 
 /// How much a scan may find. Reaching `changes_max` or `entries_max` is an error, since half a
 /// result is no result; a file over a byte bound is left out and said so.
@@ -104,7 +105,7 @@ pub enum LeftOutReason {
 
 /// What is walked.
 pub(crate) struct Sides<'a> {
-    pub(crate) base: &'a Tree,
+    pub(crate) base: &'a Layers,
     /// What the session wrote.
     pub(crate) layer: &'a Tree,
     /// Whether the layer is all there is, rather than lying over the base.
@@ -202,10 +203,9 @@ impl Walk<'_> {
     /// Everything that the base has here and the layer has not is gone.
     fn hidden(&mut self, place: &Place, there: &HashSet<&[u8]>) -> Result<(), WorkspaceError> {
         let io = WorkspaceError::io("look into", &place.path);
-        let Some(opened) = self.sides.base.directory(&place.path).map_err(io)? else {
-            return Ok(());
-        };
-        for name in self.names(&opened, &place.path)? {
+        let left = self.bounds.entries_max - self.entries;
+        let names = self.sides.base.names(&place.path, left).map_err(io)?;
+        for name in self.count(names)? {
             if !there.contains(name.as_slice()) && !is_git_name(&name) {
                 self.remove(&join(&place.path, &name))?;
             }
@@ -294,6 +294,11 @@ impl Walk<'_> {
         Ok(place.rules.ignore(path, nature == Nature::Directory))
     }
 
+    /// Git keeps no empty directories: what a checkout holds of a submodule is the only one.
+    fn is_submodule(&self, path: &[u8]) -> Result<bool, WorkspaceError> {
+        self.sides.base.is_empty(path).map_err(WorkspaceError::io("look into", path))
+    }
+
     /// A directory that is to be looked into.
     fn enter(
         &mut self,
@@ -304,9 +309,9 @@ impl Walk<'_> {
         before: Option<&Found>,
     ) -> Result<(), WorkspaceError> {
         let mut base = Base::Absent;
-        match before.map(|before| (before, before.nature())) {
-            Some((before, Nature::Directory)) => {
-                if is_submodule(before) {
+        match before.map(Found::nature) {
+            Some(Nature::Directory) => {
+                if self.is_submodule(&path)? {
                     let untouched = found.open_directory().and_then(|it| beneath::is_empty(&it));
                     return match untouched {
                         Ok(true) => Ok(()),
@@ -357,12 +362,12 @@ impl Walk<'_> {
     fn rules(&mut self, place: &Place, names: &[Vec<u8>]) -> Result<Arc<Rules>, WorkspaceError> {
         const NAME: &[u8] = b".gitignore";
         let path = join(&place.path, NAME);
-        let tree = match (names.binary_search_by(|name| name.as_slice().cmp(NAME)), place.base) {
-            (Ok(_), _) => self.sides.layer,
-            (Err(_), Base::Shown) => self.sides.base,
+        let found = match (names.binary_search_by(|name| name.as_slice().cmp(NAME)), place.base) {
+            (Ok(_), _) => self.sides.layer.find(&path),
+            (Err(_), Base::Shown) => self.sides.base.find(&path),
             (Err(_), _) => return Ok(Arc::clone(&place.rules)),
         };
-        let Ok(Some(found)) = tree.find(&path) else { return Ok(Arc::clone(&place.rules)) };
+        let Ok(Some(found)) = found else { return Ok(Arc::clone(&place.rules)) };
         // Git does not follow a link here either.
         let Nature::Leaf { kind: FileKind::File | FileKind::Executable, size_bytes } =
             found.nature()
@@ -389,6 +394,11 @@ impl Walk<'_> {
     fn names(&mut self, opened: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, WorkspaceError> {
         let left = self.bounds.entries_max - self.entries;
         let names = beneath::names(opened, left).map_err(WorkspaceError::io("look into", path))?;
+        self.count(names)
+    }
+
+    /// `None` stands for more than what was left.
+    fn count(&mut self, names: Option<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, WorkspaceError> {
         let names = names.ok_or(WorkspaceError::TooMuch {
             max: self.bounds.entries_max,
             unit: "files and directories",
@@ -425,11 +435,6 @@ impl Walk<'_> {
 /// left the tree while it was resolved.
 fn is_out_of_reach(errno: Errno) -> bool {
     matches!(errno, Errno::ACCESS | Errno::PERM | Errno::XDEV | Errno::AGAIN)
-}
-
-/// Git keeps no empty directories: what a checkout holds of a submodule is the only one.
-fn is_submodule(before: &Found) -> bool {
-    before.open_directory().and_then(|opened| beneath::is_empty(&opened)).unwrap_or(false)
 }
 
 /// Whether two leaves of one kind and size have the same bytes.

@@ -7,6 +7,8 @@ mod asked;
 mod attacks;
 mod bad_input;
 mod bad_state;
+mod bases;
+mod conformance;
 mod denials;
 mod exec;
 mod failures;

@@ -196,7 +196,7 @@ pub(crate) fn shape(value: &Value) -> Value {
     }
 }
 
-/// Every file beneath `dir` with what is in it.
+/// Every file and link beneath `dir` with what is in it; whiteouts of prepared bases are neither.
 pub(crate) fn contents(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
     let mut found = std::collections::BTreeMap::new();
     let mut dirs = vec![dir.to_owned()];
@@ -210,7 +210,7 @@ pub(crate) fn contents(dir: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8
                 let target =
                     std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes();
                 found.insert(path, target);
-            } else {
+            } else if kind.is_file() {
                 let bytes = std::fs::read(&path).unwrap();
                 found.insert(path, bytes);
             }

@@ -29,8 +29,8 @@ pub struct SessionOrder<'a> {
     pub run: RunId,
     /// What it may do.
     pub policy: &'a Policy,
-    /// Checkout of the base.
-    pub base_root: PathBuf,
+    /// Checkout of the base as layers, the uppermost first.
+    pub base_layers: Vec<PathBuf>,
     /// What is put over the base before it starts: a checkpoint or a result.
     pub fill: &'a mut dyn Iterator<Item = Result<TreeChange<'static>, Problem>>,
     /// Ignored directories of the repository to carry in: source and path.

@@ -92,7 +92,7 @@ impl NativeSessions {
             .collect();
         let kind = self.kind(order.policy.tables().session.workspace_kind);
         let workspace =
-            Workspace::create(&scratch.join("workspace"), &order.base_root, &carry, kind)?;
+            Workspace::create(&scratch.join("workspace"), &order.base_layers, &carry, kind)?;
         workspace.fill(&mut order.fill)?;
         Ok(workspace)
     }

@@ -246,7 +246,7 @@ impl Sessions for PlainSessions {
     fn open(&self, order: SessionOrder<'_>) -> Result<Arc<dyn OpenSession>, Problem> {
         let dir = self.dir.join(order.session.as_str());
         std::fs::create_dir_all(&dir).unwrap();
-        let before = read_all(&order.base_root);
+        let before = read_layers(&order.base_layers);
         for (path, bytes) in &before {
             put(&dir, path, bytes);
         }
@@ -289,6 +289,34 @@ fn put(dir: &Path, path: &str, bytes: &[u8]) {
     let path = dir.join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A base from its lowest layer up: a whiteout, the character device 0/0, takes a path away.
+fn read_layers(layers: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let mut whole = BTreeMap::new();
+    for layer in layers.iter().rev() {
+        let mut dirs = vec![layer.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(dir).unwrap() {
+                let entry = entry.unwrap();
+                let path = entry.path();
+                let name = path.strip_prefix(layer).unwrap().to_str().unwrap().to_owned();
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    whole.remove(&name);
+                    dirs.extend((name != ".git").then_some(path));
+                    continue;
+                }
+                let inside = format!("{name}/");
+                whole.retain(|other: &String, _| *other != name && !other.starts_with(&inside));
+                if !kind.is_char_device() {
+                    whole.insert(name, std::fs::read(path).unwrap());
+                }
+            }
+        }
+    }
+    whole
 }
 
 fn read_all(root: &Path) -> BTreeMap<String, Vec<u8>> {

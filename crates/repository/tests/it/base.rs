@@ -17,15 +17,15 @@ fn prepared(fixture: &Fixture) -> PreparedBase {
 fn a_base_is_the_commit_on_its_branch_and_clean() {
     let fixture = Fixture::new();
     let base = prepared(&fixture);
-    assert_eq!(std::fs::read(base.root.join("first.txt")).unwrap(), b"one\ntwo\nthree\n");
-    assert_eq!(ok(&base.root, &["symbolic-ref", "HEAD"]), "refs/heads/main");
-    assert_eq!(ok(&base.root, &["rev-list", "--count", "HEAD"]), "2");
-    assert_eq!(ok(&base.root, &["status", "--porcelain", "--ignored"]), "");
-    assert_eq!(ok(&base.root, &["remote"]), "");
-    assert_eq!(ok(&base.root, &["fsck", "--full", "--strict"]), "");
-    assert!(!base.root.join(".git/objects/info/alternates").exists());
+    assert_eq!(std::fs::read(base.layers[0].join("first.txt")).unwrap(), b"one\ntwo\nthree\n");
+    assert_eq!(ok(&base.layers[0], &["symbolic-ref", "HEAD"]), "refs/heads/main");
+    assert_eq!(ok(&base.layers[0], &["rev-list", "--count", "HEAD"]), "2");
+    assert_eq!(ok(&base.layers[0], &["status", "--porcelain", "--ignored"]), "");
+    assert_eq!(ok(&base.layers[0], &["remote"]), "");
+    assert_eq!(ok(&base.layers[0], &["fsck", "--full", "--strict"]), "");
+    assert!(!base.layers[0].join(".git/objects/info/alternates").exists());
     assert_eq!((base.survey.files, base.survey.cut, base.survey.lfs), (2, false, false));
-    ok(&base.root, &["commit", "-q", "--allow-empty", "-m", "a session may commit"]);
+    ok(&base.layers[0], &["commit", "-q", "--allow-empty", "-m", "a session may commit"]);
 }
 
 /// Attributes and settings convert content in an ordinary checkout, never in ours.
@@ -49,13 +49,13 @@ fn no_attribute_converts_content() {
     fixture.git(&["worktree", "add", "-q", "--detach", "../ordinary"]);
     for name in ["a.crlf", "a.id", "a.u16", "a.f", "a.odd", "mixed.old"] {
         let blob = git_in(&fixture.repo, &["cat-file", "blob", &format!("HEAD:{name}")]).stdout;
-        assert_eq!(std::fs::read(base.root.join(name)).unwrap(), blob, "{name}");
+        assert_eq!(std::fs::read(base.layers[0].join(name)).unwrap(), blob, "{name}");
         if std::fs::read(fixture.dir.path().join("ordinary").join(name)).unwrap() != blob {
             converted.push(name);
         }
     }
     assert!(converted.len() >= 5, "the control: an ordinary checkout converts {converted:?}");
-    assert_eq!(ok(&base.root, &["status", "--porcelain"]), "", "the session's git agrees");
+    assert_eq!(ok(&base.layers[0], &["status", "--porcelain"]), "", "the session's git agrees");
 }
 
 /// Nothing of another branch, reflog or stash of the user gets into a session's repository.
@@ -69,10 +69,10 @@ fn only_the_history_of_the_commit_is_there() {
     fixture.git(&["switch", "-q", "main"]);
     let base = prepared(&fixture);
     let objects = ["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"];
-    assert!(!ok(&base.root, &objects).contains(secret.as_str()));
+    assert!(!ok(&base.layers[0], &objects).contains(secret.as_str()));
     assert!(ok(&fixture.repo, &objects).contains(secret.as_str()), "the control: the user has it");
-    assert_eq!(std::fs::read_dir(base.root.join(".git/objects/pack")).unwrap().count(), 3);
-    assert!(!base.root.join(".git/logs").exists());
+    assert_eq!(std::fs::read_dir(base.layers[0].join(".git/objects/pack")).unwrap().count(), 3);
+    assert!(!base.layers[0].join(".git/logs").exists());
 }
 
 /// The index is fresh: a status writes nothing back, and a change in the first moment shows.
@@ -80,16 +80,16 @@ fn only_the_history_of_the_commit_is_there() {
 fn the_index_needs_no_refresh() {
     let fixture = Fixture::new();
     let base = prepared(&fixture);
-    let index = base.root.join(".git/index");
+    let index = base.layers[0].join(".git/index");
     let dated = std::fs::metadata(&index).unwrap().mtime();
     let newest = ["first.txt", "src/lib.rs"]
-        .map(|name| std::fs::metadata(base.root.join(name)).unwrap().mtime());
+        .map(|name| std::fs::metadata(base.layers[0].join(name)).unwrap().mtime());
     assert!(newest.iter().all(|it| *it < dated), "no file is racily clean");
-    let before = picture(&base.root);
-    ok(&base.root, &["status"]);
-    assert_eq!(picture(&base.root), before, "nothing was refreshed");
-    write(base.root.join("first.txt"), "one\ntwo\nTHREE\n");
-    assert_eq!(ok(&base.root, &["status", "--porcelain"]), " M first.txt");
+    let before = picture(&base.layers[0]);
+    ok(&base.layers[0], &["status"]);
+    assert_eq!(picture(&base.layers[0]), before, "nothing was refreshed");
+    write(base.layers[0].join("first.txt"), "one\ntwo\nTHREE\n");
+    assert_eq!(ok(&base.layers[0], &["status", "--porcelain"]), " M first.txt");
 }
 
 #[test]
@@ -103,10 +103,10 @@ fn odd_names_links_and_modes_are_as_they_are() {
     std::os::unix::fs::symlink("nowhere", fixture.repo.join("dangling")).unwrap();
     fixture.commit("odd");
     let base = prepared(&fixture);
-    assert!(base.root.join(odd).is_file());
-    assert_eq!(std::fs::read_link(base.root.join("out")).unwrap(), Path::new("/etc/passwd"));
-    assert_eq!(std::fs::read_link(base.root.join("dangling")).unwrap(), Path::new("nowhere"));
-    assert_ne!(std::fs::metadata(base.root.join("run")).unwrap().mode() & 0o111, 0);
+    assert!(base.layers[0].join(odd).is_file());
+    assert_eq!(std::fs::read_link(base.layers[0].join("out")).unwrap(), Path::new("/etc/passwd"));
+    assert_eq!(std::fs::read_link(base.layers[0].join("dangling")).unwrap(), Path::new("nowhere"));
+    assert_ne!(std::fs::metadata(base.layers[0].join("run")).unwrap().mode() & 0o111, 0);
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn submodules_are_empty_directories_and_lfs_pointers_stay_pointers() {
     let base = prepared(&fixture);
     assert_eq!(base.survey.submodules, [crate::fixture::path("libs/sub")]);
     assert!(base.survey.lfs);
-    assert_eq!(std::fs::read_dir(base.root.join("libs/sub")).unwrap().count(), 0);
-    assert!(std::fs::read(base.root.join("big.bin")).unwrap().starts_with(b"version https"));
-    assert_eq!(ok(&base.root, &["status", "--porcelain"]), "");
+    assert_eq!(std::fs::read_dir(base.layers[0].join("libs/sub")).unwrap().count(), 0);
+    assert!(std::fs::read(base.layers[0].join("big.bin")).unwrap().starts_with(b"version https"));
+    assert_eq!(ok(&base.layers[0], &["status", "--porcelain"]), "");
     // A result keeps the submodule where it was.
     let tree = fixture.result("first.txt", "changed");
     let (broker, repository) = fixture.located();
@@ -138,14 +138,14 @@ fn submodules_are_empty_directories_and_lfs_pointers_stay_pointers() {
 fn the_second_time_it_is_there_at_once() {
     let fixture = Fixture::new();
     let first = prepared(&fixture);
-    let before = picture(&first.root);
+    let before = picture(&first.layers[0]);
     let (broker, repository) = fixture.located();
     let base = repository.resolve("HEAD").unwrap();
     let seen = std::cell::RefCell::new(Vec::new());
     let again = broker.prepare(&repository, &base, &|it| seen.borrow_mut().push(it)).unwrap();
-    assert_eq!((again.root.clone(), again.survey.clone()), (first.root, first.survey));
+    assert_eq!((again.layers.clone(), again.survey.clone()), (first.layers, first.survey));
     assert_eq!(seen.into_inner(), [Progress::Ready]);
-    assert_eq!(picture(&again.root), before);
+    assert_eq!(picture(&again.layers[0]), before);
 }
 
 #[test]
@@ -155,16 +155,16 @@ fn a_detached_revision_has_a_detached_head() {
     let base = repository.resolve("HEAD~1").unwrap();
     assert_eq!(base.branch, None);
     let prepared = broker.prepare(&repository, &base, &|_| ()).unwrap();
-    assert!(!git_in(&prepared.root, &["symbolic-ref", "-q", "HEAD"]).status.success());
-    assert_eq!(ok(&prepared.root, &["rev-parse", "HEAD"]), base.commit.as_str());
-    assert!(!prepared.root.join("src").exists());
+    assert!(!git_in(&prepared.layers[0], &["symbolic-ref", "-q", "HEAD"]).status.success());
+    assert_eq!(ok(&prepared.layers[0], &["rev-parse", "HEAD"]), base.commit.as_str());
+    assert!(!prepared.layers[0].join("src").exists());
 }
 
 #[test]
 fn sha256_repositories_work_throughout() {
     let fixture = Fixture::sha256();
     let base = prepared(&fixture);
-    assert_eq!(ok(&base.root, &["rev-list", "--count", "HEAD"]), "2");
+    assert_eq!(ok(&base.layers[0], &["rev-list", "--count", "HEAD"]), "2");
     let tree = fixture.result("first.txt", "changed\n");
     let (_, repository) = fixture.located();
     let commit = fixture.rev("HEAD");
@@ -185,7 +185,7 @@ fn garbage_collection_keeps_what_is_used_and_the_newest() {
     assert_eq!(broker.collect_garbage(&all).unwrap().kept, 2);
     let done = fixture.broker().collect_garbage(&nothing).unwrap();
     assert_eq!((done.removed, done.kept), (1, 1), "the one in use stays");
-    assert!(done.freed_bytes > 0 && held.root.join("first.txt").exists());
+    assert!(done.freed_bytes > 0 && held.layers[0].join("first.txt").exists());
     drop(held);
     assert_eq!(broker.collect_garbage(&nothing).unwrap().removed, 1, "the control");
     let left: Vec<_> = std::fs::read_dir(fixture.dir.path().join("cache/bases")).unwrap().collect();
@@ -212,10 +212,14 @@ fn scratch_of_a_dead_process_is_swept_and_of_a_living_one_is_not() {
 fn a_base_from_before_the_last_boot_is_made_anew() {
     let fixture = Fixture::new();
     let base = prepared(&fixture);
-    let dir = base.root.parent().unwrap().to_owned();
+    let dir = base.layers[0].parent().unwrap().to_owned();
     drop(base);
     write(dir.join("root/first.txt"), "");
-    assert_eq!(std::fs::read(prepared(&fixture).root.join("first.txt")).unwrap(), b"", "control");
+    assert_eq!(
+        std::fs::read(prepared(&fixture).layers[0].join("first.txt")).unwrap(),
+        b"",
+        "control"
+    );
     write(dir.join("boot"), "another boot");
-    assert_ne!(std::fs::read(prepared(&fixture).root.join("first.txt")).unwrap(), b"");
+    assert_ne!(std::fs::read(prepared(&fixture).layers[0].join("first.txt")).unwrap(), b"");
 }

@@ -25,7 +25,7 @@ fn another_process_prepares() {
         }
         println!("{at:?}");
     });
-    println!("{}", prepared.unwrap().root.display());
+    println!("{}", prepared.unwrap().layers[0].display());
 }
 
 fn another_process(fixture: &Fixture, die: &str) -> Command {
@@ -81,7 +81,7 @@ fn a_preparer_that_dies_leaves_nothing_that_counts() {
         let prepared =
             broker.prepare(&repository, &base, &|at| seen.lock().unwrap().push(at)).unwrap();
         assert!(seen.lock().unwrap().contains(&Progress::Checkout), "it is made anew");
-        assert!(prepared.root.join("src/lib.rs").exists());
+        assert!(prepared.layers[0].join("src/lib.rs").exists());
         assert!(names().iter().all(|it| !it.contains(".tmp-")), "{:?}", names());
     }
 }

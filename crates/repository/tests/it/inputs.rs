@@ -118,8 +118,8 @@ fn a_shallow_repository_works_and_is_cut_inside_too() {
     let base = repository.resolve("HEAD").unwrap();
     let prepared = broker.prepare(&repository, &base, &|_| ()).unwrap();
     assert!(prepared.survey.cut);
-    assert_eq!(ok(&prepared.root, &["rev-list", "--count", "HEAD"]), "2");
-    assert_eq!(ok(&prepared.root, &["fsck", "--full"]), "");
+    assert_eq!(ok(&prepared.layers[0], &["rev-list", "--count", "HEAD"]), "2");
+    assert_eq!(ok(&prepared.layers[0], &["fsck", "--full"]), "");
     let tree = broker
         .write_tree(&repository, &base.tree, &mut vec![Ok(put("first.txt", "x"))].into_iter())
         .unwrap();
@@ -154,8 +154,8 @@ fn a_partial_repository_is_never_filled_by_us() {
     assert!(mark.exists(), "the control: ordinary git fetches, by the program it was told");
     let prepared = broker.prepare(&repository, &base, &|_| ()).unwrap();
     assert!(prepared.survey.cut, "with the files there it works, without the past");
-    assert_eq!(ok(&prepared.root, &["rev-list", "--count", "HEAD"]), "1");
-    assert_eq!(ok(&prepared.root, &["status", "--porcelain"]), "");
+    assert_eq!(ok(&prepared.layers[0], &["rev-list", "--count", "HEAD"]), "1");
+    assert_eq!(ok(&prepared.layers[0], &["status", "--porcelain"]), "");
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn paths_of_any_bytes_work_throughout() {
         let (broker, repository) = fixture.located();
         let base = repository.resolve("HEAD").unwrap();
         let prepared = broker.prepare(&repository, &base, &|_| ()).unwrap();
-        assert!(prepared.root.join("first.txt").exists());
+        assert!(prepared.layers[0].join("first.txt").exists());
         repository.carry_out(&fixture.intent(&base.commit, &tree)).unwrap();
         assert_eq!(fixture.git(&["show", "cofferdam/run-1:first.txt"]), "changed");
         assert_eq!(
@@ -185,8 +185,8 @@ fn objects_behind_the_owners_own_alternates_are_found() {
     let repository = broker.locate_path(&fixture.dir.path().join("shared")).unwrap();
     let base = repository.resolve("HEAD").unwrap();
     let prepared = broker.prepare(&repository, &base, &|_| ()).unwrap();
-    assert_eq!(ok(&prepared.root, &["rev-list", "--count", "HEAD"]), "2");
-    assert!(!prepared.root.join(".git/objects/info/alternates").exists());
+    assert_eq!(ok(&prepared.layers[0], &["rev-list", "--count", "HEAD"]), "2");
+    assert!(!prepared.layers[0].join(".git/objects/info/alternates").exists());
 }
 
 /// A tree that git itself would not check out.

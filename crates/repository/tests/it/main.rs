@@ -10,6 +10,7 @@ mod concurrency;
 mod effects;
 mod fixture;
 mod inputs;
+mod layers;
 mod merge;
 mod reclaim;
 mod sources;

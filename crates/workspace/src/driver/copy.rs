@@ -12,9 +12,10 @@ use rustix::fs::{
 };
 
 use super::{Driver, Site};
-use crate::beneath::{Found, Nature, Tree, join, names};
+use crate::beneath::{Found, Nature, Tree, join};
 use crate::error::WorkspaceError;
 use crate::fill::Filler;
+use crate::layers::Layers;
 use crate::make_dir;
 use crate::usage::{Usage, usage};
 
@@ -36,7 +37,8 @@ impl Driver for Copy {
         let mut copying = Copying { filler, files: 0, bytes: 0 };
         copying.tree(site.base, b"")?;
         for carry in site.carry {
-            copying.tree(&crate::open_dir(&carry.source)?, carry.path.as_bytes())?;
+            let source = Layers::of(crate::open_dir(&carry.source)?);
+            copying.tree(&source, carry.path.as_bytes())?;
         }
         let taken = usage(&tree);
         let taken = format!("{} {}\n", taken.bytes, taken.inodes);
@@ -75,13 +77,13 @@ struct Copying<'a> {
 impl Copying<'_> {
     /// Copies everything beneath the top of `from` to `to`. Only directories, files and links are
     /// copied; there is nothing else in a checkout.
-    fn tree(&mut self, from: &Tree, to: &[u8]) -> Result<(), WorkspaceError> {
+    fn tree(&mut self, from: &Layers, to: &[u8]) -> Result<(), WorkspaceError> {
         let mut places = vec![Vec::new()];
         while let Some(place) = places.pop() {
             let io = |errno| WorkspaceError::io("copy", &place)(errno);
-            let Some(opened) = from.directory(&place).map_err(io)? else { continue };
+            let names = from.names(&place, FILES_MAX).map_err(io)?;
             let into = self.filler.directory(&beneath(to, &place))?;
-            for name in names(&opened, FILES_MAX).map_err(io)?.unwrap_or_default() {
+            for name in names.unwrap_or_default() {
                 let path = join(&place, &name);
                 let io = |errno| WorkspaceError::io("copy", &path)(errno);
                 let Some(found) = from.find(&path).map_err(io)? else { continue };

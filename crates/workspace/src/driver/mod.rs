@@ -3,7 +3,7 @@
 mod copy;
 mod overlay;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::mount::WorkspaceMount;
@@ -11,16 +11,17 @@ use cofferdam_contract::mount::WorkspaceMount;
 use crate::Carry;
 use crate::beneath::Tree;
 use crate::error::WorkspaceError;
+use crate::layers::Layers;
 use crate::usage::Usage;
 
 /// Where a view is and what it is of.
 pub(crate) struct Site<'a> {
     /// The session's directory.
     pub(crate) dir: &'a Path,
-    /// The base's checkout; an empty directory for a session without one.
-    pub(crate) base_root: &'a Path,
+    /// The base's layers, the uppermost first; an empty directory for a session without one.
+    pub(crate) base_layers: &'a [PathBuf],
     /// The same, opened.
-    pub(crate) base: &'a Tree,
+    pub(crate) base: &'a Layers,
     pub(crate) carry: &'a [Carry],
 }
 

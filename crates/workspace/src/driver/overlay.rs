@@ -51,7 +51,7 @@ impl Driver for Overlay {
 
     fn mount(&self, site: &Site<'_>) -> WorkspaceMount {
         WorkspaceMount::Overlay {
-            lowers: vec![site.base_root.to_path_buf()],
+            lowers: site.base_layers.to_vec(),
             upper: site.dir.join(self.layer()),
             work: site.dir.join("work"),
             carries: Self::carries(site),

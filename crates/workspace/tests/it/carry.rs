@@ -30,7 +30,7 @@ impl Carried {
             .map(|path| Carry { source: source.clone(), path: path_of(path) })
             .collect();
         let dir = self.tmp.path().join("ses");
-        Workspace::create(&dir, &self.tmp.path().join("base"), &carry, kind)
+        Workspace::create(&dir, &[self.tmp.path().join("base")], &carry, kind)
     }
 }
 

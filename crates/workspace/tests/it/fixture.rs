@@ -30,7 +30,7 @@ impl Site {
         for (path, content) in base {
             write(&root.join(path), content.as_bytes());
         }
-        let workspace = Workspace::create(&tmp.path().join("ses"), &root, &[], kind).unwrap();
+        let workspace = Workspace::create(&tmp.path().join("ses"), &[root], &[], kind).unwrap();
         Self { tmp, workspace }
     }
 

@@ -6,7 +6,10 @@
 mod carry;
 mod fill;
 mod fixture;
+mod forged;
 mod hostile;
+mod layers;
 mod model;
 mod race;
 mod remove;
+mod tricks;

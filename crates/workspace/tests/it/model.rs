@@ -83,11 +83,11 @@ fn git(root: &Path, args: &[&str]) -> Vec<u8> {
 }
 
 /// Runs a script at the top of the overlay, as root or with a user namespace of one's own.
-fn in_overlay(mount: &WorkspaceMount, merged: &Path, script: &Path) {
+pub(crate) fn in_overlay(mount: &WorkspaceMount, merged: &Path, script: &Path) {
     let WorkspaceMount::Overlay { lowers, upper, work, .. } = mount else { panic!("no overlay") };
     let options = format!(
         "lowerdir={},upperdir={},workdir={},userxattr,metacopy=off,index=off,redirect_dir=nofollow",
-        lowers[0].display(),
+        lowers.iter().map(|it| it.display().to_string()).collect::<Vec<_>>().join(":"),
         upper.display(),
         work.display()
     );
@@ -167,7 +167,8 @@ fn compare(edits: &[String], kind: WorkspaceKind) {
     let lines: String = edits.iter().map(|edit| format!("{{ {edit}; }} 2>/dev/null\n")).collect();
     fs::write(&script, lines + "exit 0\n").unwrap();
     let started = by_git(&base);
-    let workspace = Workspace::create(&tmp.path().join("ses"), &base, &[], kind).unwrap();
+    let workspace =
+        Workspace::create(&tmp.path().join("ses"), std::slice::from_ref(&base), &[], kind).unwrap();
     match workspace.mount() {
         WorkspaceMount::Directory { path } => run(&script, &path),
         mount => in_overlay(&mount, &merged, &script),
@@ -178,7 +179,7 @@ fn compare(edits: &[String], kind: WorkspaceKind) {
     workspace.remove().unwrap();
 }
 
-fn run(script: &Path, at: &Path) {
+pub(crate) fn run(script: &Path, at: &Path) {
     assert!(Command::new("sh").arg(script).current_dir(at).status().unwrap().success());
 }
 
@@ -205,7 +206,8 @@ fn a_real_overlay_shows_its_filling() {
     make_base(&base);
     fs::create_dir(&merged).unwrap();
     let kind = WorkspaceKind::Overlay;
-    let workspace = Workspace::create(&tmp.path().join("ses"), &base, &[], kind).unwrap();
+    let workspace =
+        Workspace::create(&tmp.path().join("ses"), std::slice::from_ref(&base), &[], kind).unwrap();
     let path = |text: &str| crate::fixture::path_of(text);
     let put = |at: &str, text: &'static str| TreeChange::Put {
         path: path(at),
