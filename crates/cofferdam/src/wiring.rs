@@ -137,8 +137,10 @@ fn refuse_in_sight(view: &View, dirs: &Dirs) -> Result<(), Problem> {
             let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
             real.starts_with(&source) || source.starts_with(&real)
         };
-        if let Some(bind) = view.binds.iter().find(|bind| shows(&bind.source)) {
-            let (dir, shown) = (crate::dirs::shown(dir), crate::dirs::shown(&bind.source));
+        let caches = view.caches.iter().map(|cache| &cache.source);
+        let sources = view.binds.iter().map(|bind| &bind.source).chain(caches);
+        if let Some(source) = sources.into_iter().find(|source| shows(source)) {
+            let (dir, shown) = (crate::dirs::shown(dir), crate::dirs::shown(source));
             let detail = format!("{dir} would be seen in sessions, which get to see {shown}");
             return Err(Problem::new(Code::ConfigurationInvalid, detail)
                 .hint(format!("set {variable} to another directory, or take that one off PATH")));

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::path::RepoPath;
@@ -29,6 +30,20 @@ pub enum WorkspaceMount {
         /// The directory.
         path: PathBuf,
     },
+}
+
+/// What a language's tools have downloaded on the host, for builds without a network.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Cache {
+    /// Crates and the index of their registry: `registry` in cargo's home.
+    Cargo,
+    /// Packages that pip fetched or built: `~/.cache/pip`.
+    Pip,
+    /// Packages by content: `~/.npm/_cacache`.
+    Npm,
 }
 
 /// A directory that is carried into a workspace copy-on-write.

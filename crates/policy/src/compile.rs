@@ -141,6 +141,7 @@ fn session(
         workspace_kind: own.workspace_kind,
         setup: own.setup.clone(),
         carry: carry(&both(&own.carry, narrow.session.carry.as_ref()), request)?,
+        caches: own.caches.clone(),
         required_walls: &own.required_walls | &narrow.session.required_walls,
         decoys: own.decoys,
         debug: own.debug,

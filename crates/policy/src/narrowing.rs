@@ -30,6 +30,7 @@ pub const OPERATOR_ONLY: &[&str] = &[
     "description",
     "session.workspace_path",
     "session.workspace_kind",
+    "session.caches",
     "session.setup",
     "session.decoys",
     "session.debug",

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use cofferdam_contract::capability::{WallName, WorkspaceKind};
 use cofferdam_contract::limits::Limits;
+use cofferdam_contract::mount::Cache;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,9 @@ pub struct SessionTable {
     /// Globs of git-ignored directories that a request may carry in copy-on-write, such as
     /// `node_modules` or `**/target`.
     pub carry: BTreeSet<String>,
+    /// Downloads of the host that a session finds where its tools look: `cargo`, `pip`, `npm`. What
+    /// it adds to them is its own and goes with it. Packages of private registries are among them.
+    pub caches: BTreeSet<Cache>,
     /// Walls that must stand as enforced, beyond the floor, which always must.
     pub required_walls: BTreeSet<WallName>,
     /// Whether canary files make probing for credentials visible.

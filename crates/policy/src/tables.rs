@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use cofferdam_contract::budget::Budget;
 use cofferdam_contract::capability::{WallName, WorkspaceKind};
 use cofferdam_contract::limits::Limits;
+use cofferdam_contract::mount::Cache;
 use cofferdam_contract::path::RepoPath;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,8 @@ pub struct SessionRules {
     pub setup: Vec<String>,
     /// The directories that the request carries in, each allowed.
     pub carry: BTreeSet<RepoPath>,
+    /// Downloads of the host that are there inside.
+    pub caches: BTreeSet<Cache>,
     /// Walls that must stand beyond the floor.
     pub required_walls: BTreeSet<WallName>,
     /// Whether there are canary files.

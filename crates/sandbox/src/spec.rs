@@ -2,6 +2,7 @@
 //!
 //! Must never know how any of it is done.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use cofferdam_contract::denial::Denial;
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 use cofferdam_contract::limits::Limits;
-use cofferdam_contract::mount::WorkspaceMount;
+use cofferdam_contract::mount::{Cache, WorkspaceMount};
 use serde::{Deserialize, Serialize};
 
 use crate::view::View;
@@ -50,6 +51,8 @@ pub struct SandboxSpec {
     pub workspace_kind: WorkspaceKind,
     /// Where the workspace is inside, absolute.
     pub workspace_path: PathBuf,
+    /// Which of the view's caches it gets.
+    pub caches: BTreeSet<Cache>,
     /// Environment of every call, after the view's own.
     pub environment: Vec<(OsString, OsString)>,
     /// What it may use.

@@ -74,6 +74,8 @@ pub(crate) fn environment(pairs: &[(OsString, OsString)]) -> Environment {
 pub(crate) struct Groundwork {
     /// Read-only binds, from the host to inside.
     pub(crate) binds: Vec<(Bytes, Bytes)>,
+    /// Language caches, from the host to inside.
+    pub(crate) caches: Vec<(Bytes, Bytes)>,
     /// Synthesised files.
     pub(crate) files: Vec<(Bytes, Bytes)>,
     /// Symbolic links, from where to what.

@@ -8,6 +8,7 @@ mod attacks;
 mod bad_input;
 mod bad_state;
 mod bases;
+mod caches;
 mod conformance;
 mod denials;
 mod exec;

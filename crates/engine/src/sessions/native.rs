@@ -115,6 +115,7 @@ impl NativeSessions {
             workspace: workspace.mount(),
             workspace_kind: workspace.kind(),
             workspace_path: order.workspace_path.clone(),
+            caches: session.caches.clone(),
             environment: passed.collect(),
             limits: order.policy.limits(),
             decoys: session.decoys,

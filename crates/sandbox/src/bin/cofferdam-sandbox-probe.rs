@@ -165,6 +165,7 @@ fn specification(dir: &Path, session: SessionId) -> std::io::Result<SandboxSpec>
         view,
         workspace,
         workspace_kind: WorkspaceKind::Overlay,
+        caches: Default::default(),
         workspace_path: "/workspace".into(),
         environment: Vec::new(),
         limits: Limits { pids: 50, memory_bytes: 1 << 30, ..Limits::default() },

@@ -144,7 +144,7 @@ fn prepare(
         .map_err(|error| failed(Some(WallName::UtsNamespace), "naming the host")(error.into()))?;
     let ground = match sources {
         Some(sources) => Ground::Inside(root::enter(groundwork, sources)?),
-        None => Ground::Outside(ViewSources::open(groundwork)?),
+        None => Ground::Outside(ViewSources::open(groundwork, None)?),
     };
     Ok(Prepared { cgroup_namespace: cgroup.is_ok(), ground })
 }

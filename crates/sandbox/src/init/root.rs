@@ -64,6 +64,8 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
     build_view(groundwork, sources.view)?;
+    build_caches(&groundwork.limits, sources.caches)
+        .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
         .map_err(failed(wall, "masking configuration"))?;
     let denials = build_run().map_err(failed(wall, "building /run"))?;
@@ -122,6 +124,27 @@ fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<()> {
         let path = path.as_path();
         let made = parent_of(path).and_then(|()| symlink(target.as_path(), path));
         made.map_err(at(path))?;
+    }
+    Ok(())
+}
+
+/// What the host has downloaded, beneath a layer in memory that goes with the session. Not a bind:
+/// a lock that is taken through one is the host's own, and its tools would wait for it.
+fn build_caches(limits: &Limits, caches: Vec<(PathBuf, OwnedFd)>) -> io::Result<()> {
+    let (size, inodes) = (limits.disk_bytes.to_string(), limits.inodes.max(16).to_string());
+    let options = [("size", Some(size.as_str())), ("nr_inodes", Some(&inodes))];
+    let attributes = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV;
+    for (target, lower) in caches {
+        let scratch = mount::create("tmpfs", &options, attributes)?;
+        let [upper, work] = ["upper", "work"].map(str::to_owned);
+        for name in [&upper, &work] {
+            rustix::fs::mkdirat(&scratch, name.as_str(), Mode::from_raw_mode(0o755))?;
+        }
+        directory(&target)?;
+        mount::attach(
+            mounted(Layers::Overlay { lowers: vec![lower], scratch, upper, work })?,
+            &target,
+        )?;
     }
     Ok(())
 }

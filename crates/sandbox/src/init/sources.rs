@@ -43,11 +43,13 @@ pub(crate) enum Layers {
 pub(crate) struct ViewSources {
     pub(super) view: Vec<Bound>,
     pub(super) devices: Vec<Bound>,
+    /// Language caches, and where they go.
+    pub(super) caches: Vec<(PathBuf, OwnedFd)>,
 }
 
 impl ViewSources {
-    /// Opens everything.
-    pub(crate) fn open(groundwork: &Groundwork) -> Built<Self> {
+    /// Opens everything. With a mapping, what is the supervisor's in a cache is the session's.
+    pub(crate) fn open(groundwork: &Groundwork, mapping: Option<&OwnedFd>) -> Built<Self> {
         let mut view = Vec::new();
         for (source, target) in &groundwork.binds {
             view.extend(bind(source.as_path(), target.as_path(), READ_ONLY)?);
@@ -57,12 +59,21 @@ impl ViewSources {
         for device in DEVICES {
             devices.extend(bind(Path::new(device), Path::new(device), no_programs)?);
         }
-        Ok(Self { view, devices })
+        let caches = groundwork.caches.iter().filter(|(source, _)| source.as_path().is_dir());
+        let caches = caches.map(|(source, target)| {
+            // Where a home's file system cannot map owners, what all may read can be read.
+            let opened = layer(source.as_path(), READ_ONLY, mapping.map(AsFd::as_fd))
+                .or_else(|_| layer(source.as_path(), READ_ONLY, None));
+            Ok((target.to_path(), opened?))
+        });
+        let caches = caches.collect::<Built<_>>()?;
+        Ok(Self { view, devices, caches })
     }
 
     /// The descriptors that a child must keep.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        self.view.iter().chain(&self.devices).map(|bound| bound.mount.as_raw_fd())
+        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
+        bound.chain(self.caches.iter().map(|(_, cache)| cache)).map(AsRawFd::as_raw_fd)
     }
 }
 
@@ -218,5 +229,5 @@ fn layer(path: &Path, attributes: Attributes, mapping: Option<BorrowedFd<'_>>) -
         mount::restrict(mount.as_fd(), attributes)?;
         Ok(mount)
     });
-    restricted.map_err(failed(None, "opening a layer of the workspace"))
+    restricted.map_err(failed(None, "opening a layer"))
 }

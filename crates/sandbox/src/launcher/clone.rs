@@ -75,7 +75,7 @@ fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Re
 pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Refusal> {
     let Make { groundwork, program, residents, number, is_spare } = *make;
     let sources = match identity {
-        Identity::Own { .. } => Some(ViewSources::open(groundwork)?),
+        Identity::Own { mapping, .. } => Some(ViewSources::open(groundwork, Some(mapping))?),
         Identity::Single { .. } => None,
     };
     let groups = Groups::create(number, &groundwork.limits);

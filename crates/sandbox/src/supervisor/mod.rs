@@ -156,6 +156,12 @@ impl Core {
                 .iter()
                 .map(|bind| (bind.source.as_path().into(), bind.target.as_path().into()))
                 .collect(),
+            caches: view
+                .caches
+                .iter()
+                .filter(|cache| spec.caches.contains(&cache.name))
+                .map(|cache| (cache.source.as_path().into(), cache.target.as_path().into()))
+                .collect(),
             files: view
                 .files
                 .iter()

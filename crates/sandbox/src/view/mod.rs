@@ -6,12 +6,15 @@
 //! never know how a bind is made, and never bind a home, its ancestors or a configuration
 //! directory.
 
+mod caches;
 mod etc;
 mod toolchains;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
+
+pub use caches::CacheDir;
 
 /// Home directory inside a session.
 pub const HOME: &str = "/home/agent";
@@ -40,6 +43,8 @@ pub struct View {
     /// Read-only binds, in the order in which to mount them. Those below [`HOME`] go into the
     /// private home, so that must be mounted before.
     pub binds: Vec<Bind>,
+    /// Language caches of the host; a session gets those that it is allowed.
+    pub caches: Vec<CacheDir>,
     /// Synthesised files.
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// Symbolic links: where, and to what.
@@ -63,6 +68,7 @@ impl View {
             }
         }
         toolchains::add_homes(&mut builder);
+        caches::add(&mut builder);
         for entry in ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from) {
             if builder.covers(&entry) && !path.contains(&entry) {
                 path.push(entry);
@@ -109,6 +115,7 @@ struct Builder<'a> {
     home: PathBuf,
     var: &'a dyn Fn(&str) -> Option<OsString>,
     binds: BTreeSet<Bind>,
+    caches: Vec<CacheDir>,
     links: BTreeSet<(PathBuf, PathBuf)>,
     files: Vec<(PathBuf, Vec<u8>)>,
     variables: Vec<(OsString, OsString)>,
@@ -120,6 +127,7 @@ impl<'a> Builder<'a> {
             home: home.to_owned(),
             var,
             binds: BTreeSet::new(),
+            caches: Vec::new(),
             links: BTreeSet::new(),
             files: Vec::new(),
             variables: Vec::new(),
@@ -259,7 +267,8 @@ impl<'a> Builder<'a> {
         // A colon in an entry cannot be: it came out of a list split at colons.
         let path = std::env::join_paths(path).unwrap_or_default();
         let links = self.links.into_iter().collect();
-        View { binds: kept, files: self.files, links, path, variables: self.variables }
+        let Self { caches, files, variables, .. } = self;
+        View { binds: kept, caches, files, links, path, variables }
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use cofferdam_contract::mount::Cache;
+
 use super::*;
 
 struct Host {
@@ -181,20 +183,48 @@ fn hostile_entries_of_path_are_dropped() {
         "{path:?}"
     );
     assert!(view.binds.iter().all(|bind| !bind.source.starts_with(host.home())
-        || bind.source.starts_with(host.home().join(".cargo/registry"))
         || bind.source.starts_with(host.home().join(".rustup/toolchains"))
         || bind.source.starts_with(host.home().join(".pyenv"))));
 }
 
 #[test]
-fn cargo_downloads_are_in_the_private_home_and_overrides_are_not_told() {
+fn caches_are_directories_of_downloads_and_nothing_that_a_link_leads_to() {
+    let host = Host::new();
+    for path in [".cache/pip/http-v2/a/b", ".npm/_cacache/index-v5/a", ".npm/_logs/log"] {
+        host.write(path, "fetched");
+    }
+    let found = |host: &Host| {
+        let caches = host.view(ENTRIES).caches.into_iter();
+        let short = |path: &Path| path.strip_prefix(host.home()).unwrap().to_owned();
+        caches.map(|it| (it.name, short(&it.source), it.target)).collect::<Vec<_>>()
+    };
+    let cache = |name, path: &str| (name, PathBuf::from(path), Path::new(HOME).join(path));
+    let [cargo, pip, npm] = [
+        cache(Cache::Cargo, ".cargo/registry"),
+        cache(Cache::Pip, ".cache/pip"),
+        cache(Cache::Npm, ".npm/_cacache"),
+    ];
+    assert_eq!(found(&host), [cargo.clone(), pip, npm]);
+    for secret in SECRETS.iter().chain(&[".npm/_logs/log"]) {
+        let shown = host
+            .view(ENTRIES)
+            .caches
+            .iter()
+            .any(|it| host.home().join(secret).starts_with(&it.source));
+        assert!(!shown, "{secret}");
+    }
+    // A link in a cache's place leads elsewhere.
+    fs::remove_dir_all(host.home().join(".cache/pip")).unwrap();
+    symlink(host.home().join(".ssh"), host.home().join(".cache/pip")).unwrap();
+    fs::remove_dir_all(host.home().join(".npm/_cacache")).unwrap();
+    symlink(host.home().join(".aws"), host.home().join(".npm/_cacache")).unwrap();
+    assert_eq!(found(&host), [cargo]);
+}
+
+#[test]
+fn overrides_of_rustup_are_not_told() {
     let host = Host::new();
     let view = host.view(ENTRIES);
-    let cache = Bind {
-        source: host.home().join(".cargo/registry/cache"),
-        target: Path::new(HOME).join(".cargo/registry/cache"),
-    };
-    assert!(view.binds.contains(&cache), "{:#?}", view.binds);
     let settings = view.files.iter().find(|(path, _)| path.ends_with("settings.toml")).unwrap();
     assert_eq!(
         String::from_utf8_lossy(&settings.1),

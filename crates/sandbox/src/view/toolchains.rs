@@ -121,18 +121,14 @@ fn sorted(dir: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// rustup's toolchains and cargo's downloads. Both get a home of their own inside, writable and
-/// private. Cargo's has the host's downloads read-only in it: so it finds crates offline and never
-/// meets the host's credentials, configuration or locks.
+/// rustup's toolchains, and homes for it and for cargo inside, writable and private: so cargo never
+/// meets the host's credentials, configuration or locks. The host's downloads are a cache.
 fn rust(builder: &mut Builder<'_>) {
     let cargo = builder.dir("CARGO_HOME", ".cargo");
     let inside = Path::new(HOME).join(".cargo");
     if cargo.is_dir() {
         builder.set("CARGO_HOME", inside.as_os_str());
         builder.set("CARGO_NET_OFFLINE", "true");
-        for part in ["registry/index", "registry/cache", "registry/src"] {
-            builder.bind_at(&cargo.join(part), &inside.join(part));
-        }
     }
     let rustup = builder.dir("RUSTUP_HOME", ".rustup");
     let toolchains = rustup.join("toolchains");

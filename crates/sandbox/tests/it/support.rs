@@ -122,6 +122,7 @@ impl Site {
             view: view(),
             workspace,
             workspace_kind: WorkspaceKind::Overlay,
+            caches: Default::default(),
             workspace_path: "/workspace".into(),
             environment: vec![("FROM_SESSION".into(), "yes".into())],
             limits: Limits { pids: 200, memory_bytes: 1 << 30, ..Limits::default() },

@@ -215,6 +215,7 @@ pub(super) fn open(
         view: View::of_host("/usr/bin:/bin".as_ref(), Path::new("/nonexistent"), &|_| None),
         workspace,
         workspace_kind: kind,
+        caches: std::collections::BTreeSet::new(),
         workspace_path: "/workspace".into(),
         environment: Vec::new(),
         limits: Limits { pids: 200, memory_bytes: 1 << 30, ..Limits::default() },
