@@ -97,6 +97,7 @@ impl World {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             spare: true,
+            landlock_audit: false,
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let home = variable("HOME").unwrap_or_else(|| OsString::from("/nonexistent"));

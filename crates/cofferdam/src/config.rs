@@ -32,6 +32,9 @@ pub(crate) struct Config {
     /// Evidence is verified against this key where no `--key` is given: 64 hexadecimal digits of a
     /// key id, or the path of a PEM file.
     pub(crate) trusted_key: Option<String>,
+    /// Have the kernel's audit tell of what Landlock refuses in sessions. It takes root and Linux
+    /// 6.15, turns the host's audit on while sessions may be opened, and leaves it as it was.
+    pub(crate) landlock_audit: bool,
 }
 
 impl Default for Config {
@@ -40,6 +43,7 @@ impl Default for Config {
             profile: "assist".to_owned(),
             redact_environment: BTreeSet::new(),
             trusted_key: None,
+            landlock_audit: false,
         }
     }
 }

@@ -81,6 +81,7 @@ impl Profiles for OperatorProfiles {
 /// Starts the launcher when the first session is opened, so that reading starts none.
 struct LazySessions {
     dirs: Dirs,
+    landlock_audit: bool,
     started: Mutex<Option<Arc<NativeSessions>>>,
 }
 
@@ -95,6 +96,7 @@ impl LazySessions {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             spare: true,
+            landlock_audit: self.landlock_audit,
         })?;
         let variable = |name: &str| std::env::var_os(name);
         let view = View::of_host(&path_variable(), Path::new(&home()), &variable);
@@ -121,9 +123,10 @@ impl Sessions for LazySessions {
 ///
 /// # Errors
 /// What keeps the directories from being made.
-pub(crate) fn sessions(dirs: &Dirs) -> Result<Arc<dyn Sessions>, Problem> {
+pub(crate) fn sessions(dirs: &Dirs, landlock_audit: bool) -> Result<Arc<dyn Sessions>, Problem> {
     dirs.prepare()?;
-    Ok(Arc::new(LazySessions { dirs: dirs.clone(), started: Mutex::default() }))
+    let (dirs, started) = (dirs.clone(), Mutex::default());
+    Ok(Arc::new(LazySessions { dirs, landlock_audit, started }))
 }
 
 /// Invariant 2: keys, journal and other repositories' bases must not lie where a session looks,
@@ -198,7 +201,7 @@ pub(crate) async fn engine(dirs: &Dirs, configuration: &Configuration) -> Result
     Ok(Engine::new(Parts {
         journal,
         broker,
-        sessions: sessions(dirs)?,
+        sessions: sessions(dirs, config.landlock_audit)?,
         profiles: Arc::new(OperatorProfiles(configuration.clone())),
         admissions: Admissions::open(&dirs.state.join("admissions"))?,
         redactor: Arc::new(Redactor::new(known_secrets(&config))),

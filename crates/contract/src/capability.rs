@@ -55,6 +55,8 @@ pub enum WallName {
     ProcessLimit,
     /// Bytes and inodes on disk.
     DiskLimit,
+    /// Processor time over all processes, where a limit was asked for.
+    CpuLimit,
 }
 
 /// How well a wall stands.
@@ -121,7 +123,7 @@ pub struct CapabilityReport {
     pub landlock_abi: u32,
     /// How the workspace is made.
     pub workspace: WorkspaceKind,
-    /// Every wall, in the order of [`WallName`].
+    /// Every wall, in the order of [`WallName`]; a limit of processor time where one is asked for.
     pub walls: Vec<Wall>,
     /// Every class of operation, in the order of [`Operation`].
     pub event_sources: Vec<EventSource>,

@@ -21,6 +21,10 @@ pub struct Limits {
     pub open_files: u64,
     /// Longest that one call may take.
     pub call_timeout_ms: u64,
+    /// Processor time over all processes, in percent of one processor; absent: as much as there is.
+    /// Who reaches it goes slower and is not refused anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u64>,
 }
 
 impl Limits {
@@ -34,6 +38,7 @@ impl Limits {
             output_bytes: self.output_bytes.min(other.output_bytes),
             open_files: self.open_files.min(other.open_files),
             call_timeout_ms: self.call_timeout_ms.min(other.call_timeout_ms),
+            cpu_percent: self.cpu_percent.into_iter().chain(other.cpu_percent).min(),
         }
     }
 }
@@ -50,6 +55,7 @@ impl Default for Limits {
             output_bytes: 16 << 20,
             open_files: 4096,
             call_timeout_ms: 600_000,
+            cpu_percent: None,
         }
     }
 }

@@ -95,6 +95,7 @@ fn limits(operator: Limits, narrow: &LimitsNarrowing) -> Limits {
         output_bytes: least(operator.output_bytes, narrow.output_bytes),
         open_files: least(operator.open_files, narrow.open_files),
         call_timeout_ms: least(operator.call_timeout_ms, narrow.call_timeout_ms),
+        cpu_percent: operator.cpu_percent.into_iter().chain(narrow.cpu_percent).min(),
     }
 }
 

@@ -80,6 +80,8 @@ pub struct LimitsNarrowing {
     pub open_files: Option<u64>,
     /// Longest that one call may take.
     pub call_timeout_ms: Option<u64>,
+    /// Processor time, in percent of one processor.
+    pub cpu_percent: Option<u64>,
 }
 
 /// Each the smaller of this and the operator's.

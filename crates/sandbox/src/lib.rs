@@ -8,6 +8,7 @@
 //! This crate must never know: runs beyond their id, policy, git, the journal, an async runtime.
 
 pub mod attempt;
+mod audit;
 mod decoy;
 pub mod doctor;
 mod error;
@@ -23,6 +24,7 @@ mod sys;
 pub mod view;
 mod wire;
 
+pub use audit::HostAudit;
 pub use error::SandboxError;
 pub use launcher::launcher_main;
 pub use spec::{

@@ -84,6 +84,8 @@ pub(crate) struct Groundwork {
     pub(crate) limits: Limits,
     /// Whether tracing is allowed inside.
     pub(crate) debug: bool,
+    /// Whether Landlock tells the kernel's audit of what it refuses.
+    pub(crate) audited: bool,
 }
 
 /// What is one session's own.
@@ -208,6 +210,14 @@ pub(crate) enum Runnable {
     Resident { name: String },
 }
 
+/// A scratch file system without room.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Debug)]
+pub(crate) struct Full {
+    pub(crate) path: String,
+    /// For further files rather than bytes.
+    pub(crate) files: bool,
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Debug)]
 pub(crate) enum Exit {
@@ -227,8 +237,8 @@ pub(crate) enum FromInit {
     Started { call: CallId },
     /// From the child: it cannot.
     NotStarted { call: CallId, why: NotStarted },
-    /// The call is over.
-    Ended { call: CallId, exit: Exit },
+    /// The call is over. With it the scratch file systems that are full.
+    Ended { call: CallId, exit: Exit, full: Vec<Full> },
     /// Everything has stopped, or what has not.
     Frozen { left: Option<String> },
     /// Everything goes on.

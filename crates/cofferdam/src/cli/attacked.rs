@@ -32,7 +32,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     let Args { profile, dir, planted, class } = args;
     let screen = edge.screen;
     let suite = Suite {
-        sessions: wiring::sessions(&edge.dirs)?,
+        sessions: wiring::sessions(&edge.dirs, edge.configuration.config()?.landlock_audit)?,
         profile: edge.configuration.profile(&profile)?,
         profile_name: profile,
         dir,

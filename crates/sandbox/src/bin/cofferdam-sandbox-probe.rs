@@ -86,7 +86,7 @@ impl DenialSink for Nowhere {
 }
 
 /// Holds sessions beneath `dir`, in each of which a daemon runs, and does what it reads:
-/// `open [N]`, `end`. With `spare`, the groundwork of the next one is laid in advance.
+/// `open [N]`, `try`, `end`. With `spare`, the groundwork of the next one is laid in advance.
 fn supervise(dir: &Path, sessions: usize, spare: bool) -> ExitCode {
     let done = supervise_on(dir, sessions, spare);
     if let Err(error) = &done {
@@ -103,16 +103,16 @@ fn supervise_on(
     let clock = Arc::new(SystemClock);
     let entropy = Arc::new(Counter(AtomicU64::new(1)));
     let executable = std::env::current_exe()?;
-    let options = LauncherOptions { executable, clock, entropy, spare };
+    let landlock_audit = std::env::var_os("COFFERDAM_TEST_AUDIT").is_some();
+    let options = LauncherOptions { executable, clock, entropy, spare, landlock_audit };
+
     let (clock, entropy) = (Arc::clone(&options.clock), Arc::clone(&options.entropy));
     let launcher = Launcher::start(options)?;
-    let open = || -> Result<Session, Box<dyn std::error::Error>> {
-        let id = SessionId::generate(&*clock, &*entropy);
-        let session = launcher.open(specification(dir, id)?, Arc::new(Nowhere))?;
+    let start = |session: &Session, args: [&str; 2]| -> Result<(), Box<dyn std::error::Error>> {
         let call = CallId::generate(&*clock, &*entropy);
         let program = Program::Execute {
             executable: "/opt/probe".into(),
-            args: vec!["daemon".into(), "/workspace/beats".into()],
+            args: args.map(Into::into).to_vec(),
         };
         let spec = CallSpec {
             id: call,
@@ -126,7 +126,13 @@ fn supervise_on(
             terminal: false,
         };
         let result = session.call(spec, CallIo::Captured { stdin: Vec::new() })?.wait();
-        if result.exit_code == Some(0) { Ok(session) } else { Err(format!("{result:?}").into()) }
+        if result.exit_code == Some(0) { Ok(()) } else { Err(format!("{result:?}").into()) }
+    };
+    let open = || -> Result<Session, Box<dyn std::error::Error>> {
+        let id = SessionId::generate(&*clock, &*entropy);
+        let session = launcher.open(specification(dir, id)?, Arc::new(Nowhere))?;
+        start(&session, ["daemon", "/workspace/beats"])?;
+        Ok(session)
     };
     let mut held = Vec::new();
     for _ in 0..sessions {
@@ -141,6 +147,9 @@ fn supervise_on(
                 held.push(open()?);
             }
             println!("opened");
+        } else if word == "try" {
+            held.iter().try_for_each(|it| start(it, ["trying-daemon", "/workspace/tries"]))?;
+            println!("trying");
         } else {
             held.clear();
             println!("ended");
@@ -212,7 +221,9 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             std::thread::sleep(Duration::from_secs(seconds.parse().unwrap_or(1)));
             Ok("slept".to_owned())
         }
-        ["daemon", marker] => daemon(marker).map(|()| "started".to_owned()),
+        ["daemon", marker] => daemon("beat", marker).map(|()| "started".to_owned()),
+        ["trying-daemon", marker] => daemon("try", marker).map(|()| "started".to_owned()),
+        ["try", marker] => keep_trying(marker),
         ["beat", marker] => beat(marker),
         ["processes", first] => Ok(processes(first)?.to_string()),
         ["bomb"] => bomb(),
@@ -222,6 +233,11 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
                 std::fs::write(format!("{directory}/{number}"), "")?;
             }
             Ok("made".to_owned())
+        }
+        ["plant", path, count] => {
+            let times = count.parse::<u32>().unwrap_or(1);
+            let refused = (0..times).filter(|_| std::fs::write(path, "").is_err()).count();
+            Ok(format!("{refused} refused"))
         }
         ["flood", mib] => flood(mib.parse().unwrap_or(1)),
         _ => Err(std::io::Error::other("unknown probe")),
@@ -243,9 +259,10 @@ fn descriptors() -> std::io::Result<String> {
 }
 
 /// A process that nobody waits for, in a session of its own, which keeps writing to `marker`.
-fn daemon(marker: &str) -> std::io::Result<()> {
+fn daemon(what: &str, marker: &str) -> std::io::Result<()> {
     let exe = std::env::current_exe()?;
-    let inner = format!("setsid '{}' beat '{marker}' >/dev/null 2>&1 </dev/null &", exe.display());
+    let inner =
+        format!("setsid '{}' {what} '{marker}' >/dev/null 2>&1 </dev/null &", exe.display());
     let ended = Command::new("/bin/sh").args(["-c", &inner]).stdin(Stdio::null()).status()?;
     while std::fs::metadata(marker).is_err() {
         std::thread::sleep(Duration::from_millis(1));
@@ -262,6 +279,16 @@ fn processes(first: &str) -> std::io::Result<usize> {
         count += usize::from(argument.is_some_and(|it| first.is_empty() || it == first.as_bytes()));
     }
     Ok(count)
+}
+
+/// Keeps trying what is refused by notification, and writes how each attempt came out.
+fn keep_trying(marker: &str) -> std::io::Result<String> {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(marker)?;
+    loop {
+        let connected = TcpStream::connect("192.0.2.7:443").is_ok();
+        file.write_all(if connected { b"c" } else { b"r" })?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn beat(marker: &str) -> std::io::Result<String> {

@@ -81,6 +81,20 @@ fn capabilities() -> io::Result<()> {
     call(libc::SYS_capset, [HEADER.as_ptr() as usize, ALL.as_ptr() as usize, 0, 0, 0])
 }
 
+fn file_capabilities() -> io::Result<()> {
+    // `struct vfs_cap_data` of revision 2 with every capability.
+    static ALL: [u32; 5] = [0x0200_0001, u32::MAX, 0, 0x1ff, 0];
+    fs::write("/tmp/capable", "")?;
+    let (path, name) = (c"/tmp/capable".as_ptr(), c"security.capability".as_ptr());
+    call(libc::SYS_setxattr, [path as usize, name as usize, ALL.as_ptr() as usize, 20, 0])
+}
+
+fn raise_a_limit() -> io::Result<()> {
+    static MORE: [u64; 2] = [1 << 20, 1 << 20];
+    let limit = MORE.as_ptr() as usize;
+    call(libc::SYS_setrlimit, [libc::RLIMIT_NOFILE as usize, limit, 0, 0, 0])
+}
+
 fn clone_flags() -> io::Result<()> {
     call(libc::SYS_clone, [libc::CLONE_NEWNET as usize | libc::SIGCHLD as usize, 0, 0, 0, 0])
 }
@@ -91,14 +105,22 @@ const EXEC: &str = "/opt/none/program";
 const OPERATIONS: &[(&str, Attempt)] = &[
     ("read /etc/shadow", || fs::read("/etc/shadow").map(drop)),
     ("read another home", || fs::read("/root/.ssh/id_ed25519").map(drop)),
+    ("read a socket of the host", || std::os::unix::net::UnixStream::connect("/var/run/docker.sock").map(drop)),
     ("read a decoy", || fs::read("/home/agent/.aws/credentials").map(drop)),
     ("read /proc/kcore", || fs::read("/proc/kcore").map(drop)),
     ("read init's environment", || fs::read("/proc/1/environ").map(drop)),
+    ("list init's descriptors", || fs::read_dir("/proc/1/fd").map(drop)),
     ("read kernel messages", || fs::read("/proc/kmsg").and_then(|bytes| if bytes.is_empty() { Err(io::Error::from_raw_os_error(libc::ENODATA)) } else { Ok(()) })),
     ("open by file handle", || call(libc::SYS_open_by_handle_at, [usize::MAX, 0, 0, 0, 0])),
     ("write below /usr", || fs::write("/usr/bin/planted", "x")),
     ("write /etc/passwd", || fs::write("/etc/passwd", "x")),
+    ("truncate /etc/passwd", || call(libc::SYS_truncate, [c"/etc/passwd".as_ptr() as usize, 0, 0, 0, 0])),
+    ("change the mode of /etc/passwd", || call(libc::SYS_chmod, [c"/etc/passwd".as_ptr() as usize, 0o600, 0, 0, 0])),
+    ("change the times of /etc/passwd", || call(libc::SYS_utimensat, [libc::AT_FDCWD as usize, c"/etc/passwd".as_ptr() as usize, 0, 0, 0])),
     ("create in /", || fs::write("/planted", "x")),
+    ("make a directory in /", || fs::create_dir("/planted")),
+    ("make a link in /etc", || std::os::unix::fs::symlink("passwd", "/etc/planted")),
+    ("link a program to /tmp", || fs::hard_link("/usr/bin/env", "/tmp/env")),
     ("write a decoy", || fs::write("/home/agent/.aws/credentials", "x")),
     ("remove a program", || fs::remove_file("/usr/bin/env")),
     ("rename /etc/passwd", || fs::rename("/etc/passwd", "/etc/other")),
@@ -109,11 +131,13 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("make a block device", || device(libc::S_IFBLK)),
     ("make a character device", || device(libc::S_IFCHR)),
     ("execute what is not there", || std::process::Command::new(EXEC).status().map(drop)),
+    ("execute on a mount for data", || std::process::Command::new("/run/cofferdam/denials.jsonl").status().map(drop)),
     ("connect by TCP", || TcpStream::connect("192.0.2.7:443").map(drop)),
     ("connect by TCP over IPv6", || TcpStream::connect("[2001:db8::7]:443").map(drop)),
     ("send by UDP", || send("192.0.2.7:53")),
     ("connect to a closed loopback port", || TcpStream::connect("127.0.0.1:9").map(drop)),
     ("connect to an abstract socket", abstract_socket),
+    ("listen on a privileged port", || std::net::TcpListener::bind("127.0.0.1:80").map(drop)),
     ("look up a name", || TcpStream::connect("cofferdam.invalid:80").map(drop)),
     ("vsock socket", || socket(libc::AF_VSOCK, libc::SOCK_STREAM, 0)),
     ("packet socket", || socket(libc::AF_PACKET, libc::SOCK_RAW, 0)),
@@ -125,6 +149,7 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("new namespace by clone3", || call(libc::SYS_clone3, [0; 5])),
     ("enter a namespace", || call(libc::SYS_setns, [usize::MAX, 0, 0, 0, 0])),
     ("mount", mount),
+    ("mount by the newer calls", || call(libc::SYS_fsopen, [c"tmpfs".as_ptr() as usize, 0, 0, 0, 0])),
     ("unmount", || call(libc::SYS_umount2, [c"/proc".as_ptr() as usize, 2, 0, 0, 0])),
     ("open a mount tree", || call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, c"/".as_ptr() as usize, 1, 0, 0])),
     ("change root", change_root),
@@ -137,14 +162,19 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("user faults", || call(libc::SYS_userfaultfd, [0; 5])),
     ("io_uring", || call(libc::SYS_io_uring_setup, [1, 0, 0, 0, 0])),
     ("load a module", || call(libc::SYS_finit_module, [usize::MAX, 0, 0, 0, 0])),
+    ("load another kernel", || call(libc::SYS_kexec_load, [0; 5])),
+    ("set the clock", || call(libc::SYS_clock_settime, [0; 5])),
     ("reboot", || call(libc::SYS_reboot, [0; 5])),
     ("kernel log", || call(libc::SYS_syslog, [3, 0, 0, 0, 0])),
     ("key ring", || call(libc::SYS_keyctl, [0, usize::MAX - 2, 0, 0, 0])),
+    ("add a key", || call(libc::SYS_add_key, [0; 5])),
     ("become root", || call(libc::SYS_setuid, [0; 5])),
     ("set groups", || call(libc::SYS_setgroups, [0; 5])),
     ("give a file away", || fs::write("/tmp/given", "").and_then(|()| std::os::unix::fs::chown("/tmp/given", Some(0), Some(0)))),
     ("take capabilities", capabilities),
+    ("give a file capabilities", file_capabilities),
     ("set the host name", || call(libc::SYS_sethostname, [c"x".as_ptr() as usize, 1, 0, 0, 0])),
     ("type into the terminal", terminal),
     ("open too many files", many_files),
+    ("raise a limit", raise_a_limit),
 ];

@@ -149,10 +149,18 @@ fn core_limit() -> Answer {
     attempt(&[&call(libc::SYS_setrlimit, [libc::RLIMIT_CORE as usize, limit, 0, 0])])
 }
 
-fn limits() -> [Wall; 3] {
+fn limits() -> [Wall; 4] {
     // A number no launcher reaches, so that the probe meets no session's groups.
-    let groups = Groups::create(u64::MAX, &Limits::default());
+    let limits = Limits { cpu_percent: Some(100), ..Limits::default() };
+    let groups = Groups::create(u64::MAX, &limits);
     let (memory, pids) = (groups.limits_memory(), groups.limits_pids());
+    let cpu = match groups.limits_cpu() {
+        true => tried(WallName::CpuLimit, Ok(()), "control group, where a profile asks for it"),
+        false => {
+            let detail = "no control group can be made".to_owned();
+            Wall { name: WallName::CpuLimit, status: WallStatus::Absent, detail }
+        }
+    };
     groups.remove();
     let wall = |name, grouped: bool, otherwise: &str| {
         if grouped {
@@ -168,5 +176,6 @@ fn limits() -> [Wall; 3] {
         ),
         wall(WallName::ProcessLimit, pids, "limit of the user only: no control group can be made"),
         wall(WallName::DiskLimit, false, "sized temporary file systems; the workspace is polled"),
+        cpu,
     ]
 }

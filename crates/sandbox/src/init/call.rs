@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::process::Pid;
 
 use crate::spec::{NotStarted, Resident};
+use crate::sys::landlock::Layer;
 use crate::sys::process;
 use crate::sys::socket::{Channel, encode};
 use crate::sys::spawn::{self, Beginning, Failure, NOT_STARTED, Program};
@@ -27,7 +28,7 @@ pub(super) struct Shared {
     /// The same as the kernel takes it.
     plain: Variables,
     /// The Landlock layer that each call puts on.
-    layer: OwnedFd,
+    layer: Layer,
     residents: &'static [Resident],
 }
 
@@ -35,7 +36,7 @@ impl Shared {
     pub(super) fn new(
         socket: Channel,
         environment: Environment,
-        layer: OwnedFd,
+        layer: Layer,
         residents: &'static [Resident],
     ) -> io::Result<Self> {
         let plain = Variables::of(&environment, &[])?;
@@ -83,7 +84,7 @@ pub(super) fn start(
     let beginning = Beginning {
         standard,
         terminal: order.terminal,
-        layer: shared.layer.as_fd(),
+        layer: &shared.layer,
         birth: (shared.socket.as_fd(), &birth),
         cwd: &cwd,
     };

@@ -4,7 +4,7 @@
 //! system-call filter. Each wall reports what was really done. Must never know what calls are.
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
 use cofferdam_contract::limits::Limits;
@@ -12,6 +12,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::root::Root;
 use super::{Built, Grouped, failed, wall};
+use crate::sys::landlock::Layer;
 use crate::sys::process;
 use crate::sys::socket::Channel;
 use crate::wire::{FromInit, Groundwork, Own};
@@ -25,21 +26,19 @@ pub(super) fn all(
     grouped: Grouped,
     root: Root,
     socket: &Channel,
-) -> Built<OwnedFd> {
-    let mut walls = namespaces(root.cgroup_namespace);
+) -> Built<Layer> {
+    let mut walls = namespaces(root.cgroup_namespace, groundwork.audited);
     walls.extend(limits(&groundwork.limits, grouped)?);
     walls.push(keyring());
     rustix::thread::set_no_new_privs(true).map_err(|error| {
         failed(Some(WallName::NoNewPrivileges), "setting no_new_privs")(error.into())
     })?;
     walls.push(wall(WallName::NoNewPrivileges, WallStatus::Enforced, "set on process 1"));
-    walls.extend(landlocked::session(&root.view, own.workspace_path.as_path()).map_err(
-        |detail| crate::wire::Refusal { wall: Some(WallName::LandlockFilesystem), detail },
-    )?);
-    let call_layer = landlocked::call_layer().map_err(|detail| crate::wire::Refusal {
-        wall: Some(WallName::LandlockFilesystem),
-        detail,
-    })?;
+    let (view, workspace, audited) = (&root.view, own.workspace_path.as_path(), groundwork.audited);
+    let missing =
+        |detail| crate::wire::Refusal { wall: Some(WallName::LandlockFilesystem), detail };
+    walls.extend(landlocked::session(view, workspace, audited).map_err(missing)?);
+    let call_layer = landlocked::call_layer(view, workspace, audited).map_err(missing)?;
     drop_capabilities().map_err(failed(Some(WallName::NoCapabilities), "dropping capabilities"))?;
     walls.push(wall(
         WallName::NoCapabilities,
@@ -53,7 +52,7 @@ pub(super) fn all(
     Ok(call_layer)
 }
 
-fn namespaces(cgroup: bool) -> Vec<Wall> {
+fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
     use WallName::{
         CgroupNamespace, CleanEnvironment, ClosedDescriptors, IpcNamespace, MountNamespace,
         NetworkNamespace, PidNamespace, PrivateRoot, UserNamespace, UtsNamespace,
@@ -66,7 +65,7 @@ fn namespaces(cgroup: bool) -> Vec<Wall> {
         (NetworkNamespace, "loopback only"),
         (IpcNamespace, "own System V and POSIX IPC"),
         (UtsNamespace, "own host name"),
-        (PrivateRoot, "a read-only skeleton with an allow-list of read-only, nosuid, nodev binds"),
+        (PrivateRoot, if audited { TOLD_ROOT } else { ROOT }),
         (ClosedDescriptors, "all closed before anything else was done"),
         (CleanEnvironment, "the launcher was executed with an empty one"),
     ]
@@ -86,7 +85,10 @@ fn limits(limits: &Limits, grouped: Grouped) -> Built<Vec<Wall>> {
     lower(Resource::Nofile, limits.open_files).map_err(failed("limiting open files"))?;
     lower(Resource::Fsize, limits.disk_bytes).map_err(failed("limiting the size of a file"))?;
     // Counted in the session's user namespace, so over the session and nothing else (Linux 5.14).
-    lower(Resource::Nproc, limits.pids).map_err(failed("limiting processes"))?;
+    // Where a control group counts too it has to be the one that refuses, since it tells of it.
+    let room = if grouped.pids_grouped { BEHIND_THE_GROUP } else { 0 };
+    let nproc = limits.pids.saturating_add(room);
+    lower(Resource::Nproc, nproc).map_err(failed("limiting processes"))?;
     let pids = if grouped.pids_grouped {
         wall(WallName::ProcessLimit, WallStatus::Enforced, "pids control group")
     } else {
@@ -107,7 +109,29 @@ fn limits(limits: &Limits, grouped: Grouped) -> Built<Vec<Wall>> {
         "scratch file systems are bounded by size and inodes; the workspace layer has no quota: \
          RLIMIT_FSIZE bounds each file",
     );
-    Ok(vec![no_core_dumps(), memory, pids, disk])
+    let mut walls = vec![no_core_dumps(), memory, pids, disk];
+    walls.extend(cpu(limits.cpu_percent, grouped.cpu_grouped));
+    Ok(walls)
+}
+
+/// The private root as it is.
+const ROOT: &str = "a read-only skeleton with an allow-list of read-only, nosuid, nodev binds";
+/// The same where Landlock's audit tells.
+const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
+                         that attempts are told, with an allow-list of read-only, nosuid, nodev binds";
+
+/// Process 1, and one more than the control group lets be.
+const BEHIND_THE_GROUP: u64 = 2;
+
+/// Named where it was asked for: nobody misses a wall that nobody wants.
+fn cpu(percent: Option<u64>, grouped: bool) -> Option<Wall> {
+    let percent = percent?;
+    let (status, detail) = if grouped {
+        (WallStatus::Enforced, format!("cpu control group: {percent} % of one processor"))
+    } else {
+        (WallStatus::Absent, "no cpu control group could be made".to_owned())
+    };
+    Some(wall(WallName::CpuLimit, status, &detail))
 }
 
 /// Lowers both limits to `to`, or to what is allowed.

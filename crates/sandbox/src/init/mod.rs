@@ -17,6 +17,7 @@ mod lockdown;
 mod paths;
 mod procs;
 mod root;
+mod scratch;
 mod serve;
 mod sources;
 
@@ -57,6 +58,7 @@ pub(crate) struct Beginning<'a> {
 pub(crate) struct Grouped {
     pub(crate) memory_grouped: bool,
     pub(crate) pids_grouped: bool,
+    pub(crate) cpu_grouped: bool,
 }
 
 /// What cannot be built is one of these, with the wall that it was for.

@@ -43,6 +43,7 @@ pub(super) struct Root {
 pub(super) struct Entered {
     view: Vec<(PathBuf, bool)>,
     denials: OwnedFd,
+    audited: bool,
 }
 
 /// Enters the root, and builds in it what sessions have in common.
@@ -69,7 +70,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
         .map_err(failed(wall, "masking configuration"))?;
     let denials = build_run().map_err(failed(wall, "building /run"))?;
-    Ok(Entered { view, denials })
+    Ok(Entered { view, denials, audited: groundwork.audited })
 }
 
 /// Puts one session's own into the root and closes it.
@@ -82,8 +83,11 @@ pub(super) fn furnish(
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
-    close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
-    let Entered { view, denials } = entered;
+    let Entered { view, denials, audited } = entered;
+    // A read-only mount answers before Landlock, which alone tells.
+    if !audited {
+        close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
+    }
     Ok(Root { view, denials, decoys, cgroup_namespace })
 }
 

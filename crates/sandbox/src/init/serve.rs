@@ -18,6 +18,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use super::call::{self, Shared};
 use super::procs::{self, Entry};
+use super::scratch;
 use crate::spec::NotStarted;
 use crate::sys::process;
 use crate::sys::socket::Packet;
@@ -114,7 +115,7 @@ impl Serving {
     /// There is not even a process that could end.
     fn never_began(&self, call: CallId, why: NotStarted) {
         self.tell(&FromInit::NotStarted { call: call.clone(), why });
-        self.tell(&FromInit::Ended { call, exit: Exit::Code(1) });
+        self.tell(&FromInit::Ended { call, exit: Exit::Code(1), full: Vec::new() });
     }
 
     /// Kills a call. Its end is told when its first process is reaped.
@@ -148,7 +149,8 @@ impl Serving {
         let pid = pid.as_raw_nonzero().get();
         if let Some((_, call)) = self.plain.take_if(|(plain, _)| *plain == pid) {
             self.kill_strays();
-            self.tell(&FromInit::Ended { call, exit: exit_of(status) });
+            let (exit, full) = (exit_of(status), scratch::full());
+            self.tell(&FromInit::Ended { call, exit, full });
         } else if let Some(call) = self.keepers.remove(&pid)
             && status.exit_status() != Some(REPORTED)
         {
@@ -157,7 +159,8 @@ impl Serving {
             if self.plain.is_none() {
                 self.kill_strays();
             }
-            self.tell(&FromInit::Ended { call, exit: exit_of(status) });
+            let (exit, full) = (exit_of(status), scratch::full());
+            self.tell(&FromInit::Ended { call, exit, full });
         }
     }
 
@@ -227,7 +230,8 @@ fn keep(shared: &Shared, order: &Order, descriptors: Vec<OwnedFd>) -> ! {
                     let own = rustix::process::getpid().as_raw_nonzero().get();
                     procs::kill_until_none(|all| procs::beneath(own, all), || {});
                 }
-                let ended = FromInit::Ended { call: order.call.clone(), exit: exit_of(status) };
+                let (exit, full) = (exit_of(status), scratch::full());
+                let ended = FromInit::Ended { call: order.call.clone(), exit, full };
                 let _gone = shared.socket.send(&ended, &[]);
             }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

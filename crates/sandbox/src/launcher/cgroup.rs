@@ -1,4 +1,4 @@
-//! Control groups of a session: memory and number of processes, as far as the host lets us.
+//! Control groups of a session: memory, processes and processor time, as far as the host lets us.
 //!
 //! Version 1 (hybrid) and version 2 (<https://docs.kernel.org/admin-guide/cgroup-v2.html>). Where
 //! none can be made, a session has resource limits only, and its report says so. Must never know
@@ -12,12 +12,15 @@ use cofferdam_contract::limits::Limits;
 
 /// What our groups are called: this, the launcher's process id, and the number of the session.
 const PREFIX: &str = "cofferdam";
+/// The kernel's own period of processor quotas, in both versions.
+const PERIOD_US: u64 = 100_000;
 
 /// The groups of one session.
 #[derive(Default)]
 pub(crate) struct Groups {
     memory: Option<PathBuf>,
     pids: Option<PathBuf>,
+    cpu: Option<PathBuf>,
 }
 
 /// Directories in which this process may make groups, one for each controller.
@@ -25,6 +28,7 @@ pub(crate) struct Groups {
 struct Parents {
     memory: Option<PathBuf>,
     pids: Option<PathBuf>,
+    cpu: Option<PathBuf>,
     unified: bool,
 }
 
@@ -42,16 +46,25 @@ impl Groups {
             ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
         };
         let memory = parents.memory.and_then(|parent| {
-            let made = make(&parent.join(&name), memory_file, limits.memory_bytes)?;
+            let limit = limits.memory_bytes.to_string();
+            let made = make(&parent.join(&name), memory_file, &limit)?;
             let swap = if parents.unified { 0 } else { limits.memory_bytes };
             // Not there without swap accounting.
             let _without_swap = fs::write(made.join(swap_file), swap.to_string());
             Some(made)
         });
         // Process 1 is not the session's own.
-        let pids_max = limits.pids.saturating_add(1);
-        let pids = parents.pids.and_then(|parent| make(&parent.join(&name), "pids.max", pids_max));
-        Self { memory, pids }
+        let pids_max = limits.pids.saturating_add(1).to_string();
+        let pids = parents.pids.and_then(|parent| make(&parent.join(&name), "pids.max", &pids_max));
+        let cpu = limits.cpu_percent.zip(parents.cpu).and_then(|(percent, parent)| {
+            let quota_us = percent.max(1).saturating_mul(PERIOD_US / 100);
+            match parents.unified {
+                true => make(&parent.join(&name), "cpu.max", &format!("{quota_us} {PERIOD_US}")),
+                // The period is PERIOD_US from the beginning.
+                false => make(&parent.join(&name), "cpu.cfs_quota_us", &quota_us.to_string()),
+            }
+        });
+        Self { memory, pids, cpu }
     }
 
     pub(crate) fn limits_memory(&self) -> bool {
@@ -60,6 +73,10 @@ impl Groups {
 
     pub(crate) fn limits_pids(&self) -> bool {
         self.pids.is_some()
+    }
+
+    pub(crate) fn limits_cpu(&self) -> bool {
+        self.cpu.is_some()
     }
 
     /// Moves a process in.
@@ -83,7 +100,9 @@ impl Groups {
 
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {
         let pids = self.pids.iter().filter(|pids| self.memory.as_ref() != Some(*pids));
-        self.memory.iter().chain(pids)
+        let earlier =
+            |cpu: &Path| [&self.memory, &self.pids].map(Option::as_deref).contains(&Some(cpu));
+        self.memory.iter().chain(pids).chain(self.cpu.iter().filter(move |cpu| !earlier(cpu)))
     }
 }
 
@@ -95,7 +114,7 @@ pub(crate) fn remove(group: &Path) {
 /// Removes what launchers that are dead left behind.
 pub(crate) fn sweep() {
     let Some(parents) = Parents::find() else { return };
-    for parent in parents.memory.iter().chain(&parents.pids) {
+    for parent in parents.memory.iter().chain(&parents.pids).chain(&parents.cpu) {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else {
@@ -112,14 +131,14 @@ pub(crate) fn sweep() {
     }
 }
 
-fn make(group: &Path, limit_file: &str, limit: u64) -> Option<PathBuf> {
+fn make(group: &Path, limit_file: &str, limit: &str) -> Option<PathBuf> {
     match fs::create_dir(group) {
         Ok(()) => {}
         // The same group for both controllers, or one of a dead launcher with our number.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(_) => return None,
     }
-    if fs::write(group.join(limit_file), limit.to_string()).is_err() {
+    if fs::write(group.join(limit_file), limit).is_err() {
         remove(group);
         return None;
     }
@@ -140,6 +159,7 @@ impl Parents {
                 match controller {
                     "memory" => parents.memory = Some(parent),
                     "pids" => parents.pids = Some(parent),
+                    "cpu" => parents.cpu = Some(parent),
                     _ => {}
                 }
             }
@@ -149,7 +169,8 @@ impl Parents {
                     [root.join(path), root.to_owned()].into_iter().find(|at| enable(at))?;
                 return Some(Self {
                     memory: Some(parent.clone()),
-                    pids: Some(parent),
+                    pids: Some(parent.clone()),
+                    cpu: enable_cpu(&parent).then_some(parent),
                     unified: true,
                 });
             }
@@ -164,4 +185,11 @@ fn enable(parent: &Path) -> bool {
     let enabled = fs::read_to_string(&control).unwrap_or_default();
     let has = |name| enabled.split_ascii_whitespace().any(|it| it == name);
     (has("memory") && has("pids")) || fs::write(control, "+memory +pids").is_ok()
+}
+
+/// Lets groups beneath `parent` have a quota of processor time, which not every host delegates.
+fn enable_cpu(parent: &Path) -> bool {
+    let control = parent.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&control).unwrap_or_default();
+    enabled.split_ascii_whitespace().any(|it| it == "cpu") || fs::write(control, "+cpu").is_ok()
 }

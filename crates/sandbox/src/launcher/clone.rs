@@ -94,7 +94,8 @@ pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Re
             let becomes = (!identity.is_single()).then(|| identity.inside());
             let memory_grouped = groups.limits_memory();
             let pids_grouped = groups.limits_pids();
-            let grouped = Grouped { memory_grouped, pids_grouped };
+            let cpu_grouped = groups.limits_cpu();
+            let grouped = Grouped { memory_grouped, pids_grouped, cpu_grouped };
             let launcher = theirs;
             init::main(
                 groundwork,

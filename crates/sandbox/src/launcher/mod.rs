@@ -28,6 +28,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use self::clone::{Cloned, Make};
 use self::identity::Identity;
+use crate::audit;
 use crate::filter;
 use crate::spec::Resident;
 use crate::sys::process::{self, Child};
@@ -44,6 +45,11 @@ pub(crate) const CONTROL: i32 = 3;
 /// What the hidden subcommand `__launcher` does. The binary that [`crate::LauncherOptions`] names
 /// calls it first thing in `main`, before any thread.
 pub fn launcher_main(residents: &'static [Resident]) -> ! {
+    if std::env::args().nth(2).as_deref() == Some(audit::ARGUMENT) {
+        // SAFETY: as for the launcher's own.
+        let control = Channel::from(unsafe { OwnedFd::from_raw_fd(CONTROL) });
+        process::exit(if audit::read(&control).is_err() { 70 } else { 0 })
+    }
     let failed = Launching::start(residents).and_then(|mut launching| launching.serve()).is_err();
     process::exit(if failed { 70 } else { 0 })
 }
@@ -53,7 +59,8 @@ struct Launching {
     children: OwnedFd,
     identity: Identity,
     residents: &'static [Resident],
-    /// Control groups of each session, by its process 1.
+    /// Process 1 of each session, with its control groups until the supervisor has them, which
+    /// removes them when it has read what they counted.
     sessions: HashMap<i32, Vec<PathBuf>>,
     /// The system-call filters, without and with tracing allowed, once they were needed.
     programs: [OnceCell<Vec<libc::sock_filter>>; 2],
@@ -147,6 +154,7 @@ impl Launching {
         };
         match opened {
             Ok((child, groups)) => {
+                self.sessions.insert(child.pid, Vec::new());
                 let rootless = self.identity.is_single();
                 let opened = FromLauncher::Opened { pid: child.pid, rootless, groups };
                 self.control.send(&opened, &[child.pidfd.as_fd()])

@@ -43,6 +43,8 @@ pub(super) struct Seen {
     pub(super) process: DeniedProcess,
     pub(super) call: Option<CallId>,
     pub(super) attribution: Attribution,
+    /// How often, at once.
+    pub(super) count: u64,
 }
 
 /// When something is recorded: for people, and for the holding time.
@@ -105,11 +107,12 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Adds one denial; true if a record is held that was not held before.
+    /// Adds a denial; true if a record is held that was not held before.
     pub(super) fn record(&mut self, seen: Seen, now: Moment) -> bool {
-        self.total += 1;
+        let count = seen.count;
+        self.total += count;
         let page = self.pages.entry(seen.call.clone()).or_default();
-        page.count += 1;
+        page.count += count;
         let key = Key {
             refused: seen.refused.clone(),
             attribution: seen.attribution,
@@ -117,20 +120,21 @@ impl Ledger {
             argv0: seen.process.argv0.clone(),
         };
         if let Some(entry) = page.index.get(&key).and_then(|at| page.entries.get_mut(*at)) {
-            entry.count += 1;
-            if entry.count == 1 {
+            let is_new = entry.count == 0;
+            entry.count += count;
+            if is_new {
                 (entry.first, entry.seen) = (now.utc, seen);
                 entry.due_ms = now.elapsed_ms + entry.hold_ms;
             }
-            return entry.count == 1;
+            return is_new;
         }
         if page.entries.len() == RECORDS_MAX {
-            self.lose(seen.refused.source, 1);
+            self.lose(seen.refused.source, count);
             return true;
         }
         page.index.insert(key, page.entries.len());
         let due_ms = now.elapsed_ms + HOLD_MS;
-        page.entries.push(Entry { seen, first: now.utc, count: 1, hold_ms: HOLD_MS, due_ms });
+        page.entries.push(Entry { seen, first: now.utc, count, hold_ms: HOLD_MS, due_ms });
         true
     }
 
@@ -187,7 +191,7 @@ impl Entry {
     fn tell(&mut self, origin: &Origin<'_>) -> Denial {
         let count = std::mem::take(&mut self.count);
         self.hold_ms = self.hold_ms.saturating_mul(2);
-        let Seen { refused, process, call, attribution } = self.seen.clone();
+        let Seen { refused, process, call, attribution, count: _ } = self.seen.clone();
         Denial {
             id: DenialId::generate(origin.clock, origin.entropy),
             run: origin.run.cloned(),

@@ -8,6 +8,8 @@
 //! for the very process that waits for them (vfork). Must never know what is done with a record.
 
 mod address;
+mod groups;
+mod landlock;
 mod ledger;
 mod listener;
 mod process;
@@ -22,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cofferdam_contract::denial::DenialSource;
+use cofferdam_contract::denial::{Attribution, DenialSource};
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 use cofferdam_contract::ports::{Clock, Entropy};
 use rustix::event::{EventfdFlags, epoll, eventfd};
@@ -41,12 +43,16 @@ pub(crate) struct Watched {
     /// The listener of init's filter; none where an outer one takes its place.
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) decoys: Option<Decoys>,
+    /// Its control groups.
+    pub(crate) groups: Vec<PathBuf>,
     pub(crate) sink: Arc<dyn DenialSink>,
 }
 
 const WAKE: u64 = 0;
 const DECOYS: u64 = 1;
 const FIRST_SESSION: u64 = 2;
+/// Set in a session's key where it is its control groups that changed.
+const GROUPS: u64 = 1 << 63;
 
 /// Keeps going when another thread panicked: what these locks guard is whole between statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,6 +68,8 @@ struct Opened {
 struct Sessions {
     next: u64,
     by_key: HashMap<u64, Arc<Shared>>,
+    /// Nobody answers listeners any more.
+    blind: bool,
 }
 
 #[derive(Default)]
@@ -81,6 +89,8 @@ struct Inner {
     /// all has been recorded.
     decoys: Mutex<HashMap<i32, Opened>>,
     sessions: Mutex<Sessions>,
+    domains: Mutex<landlock::Domains>,
+    domains_changed: Condvar,
     delivery: Mutex<Delivery>,
     delivery_changed: Condvar,
 }
@@ -105,7 +115,7 @@ impl Watcher {
         let inner = Arc::new(Inner::new(clock, entropy).map_err(failed(action))?);
         let mut watcher = Self { inner, threads: Vec::new() };
         // Dropped half started, it stops what it has.
-        watcher.spawn("denials-answer", Inner::answer_all).map_err(failed(action))?;
+        watcher.spawn("denials-answer", Inner::answer_while_it_lasts).map_err(failed(action))?;
         watcher.spawn("denials-tell", Inner::deliver_all).map_err(failed(action))?;
         Ok(watcher)
     }
@@ -117,22 +127,32 @@ impl Watcher {
         Ok(())
     }
 
+    /// For the reader of audit records.
+    pub(crate) fn feed(&self) -> Feed {
+        Feed(Arc::clone(&self.inner))
+    }
+
     /// Watches one more session, from before anything runs in it.
     pub(crate) fn watch(&self, watched: Watched) -> Watch {
         let inner = Arc::clone(&self.inner);
-        let Watched { session, run, listener, decoys, sink } = watched;
+        let Watched { session, run, listener, decoys, groups, sink } = watched;
         if let Some(listener) = &listener {
             listener::wake_synchronously(listener.as_fd());
         }
-        let shared = Arc::new(Shared::new(session, run, listener, sink));
+        let counters = groups::Counters::of(&groups);
+        let shared = Arc::new(Shared::new(session, run, listener, counters, sink));
         let key = {
             let mut sessions = lock(&inner.sessions);
             let key = FIRST_SESSION + sessions.next;
             sessions.next += 1;
             sessions.by_key.insert(key, Arc::clone(&shared));
+            if sessions.blind {
+                shared.go_blind();
+            }
             key
         };
         inner.listen(key, &shared);
+        inner.listen_to_groups(key, &shared);
         for (inside, file) in decoys.into_iter().flat_map(|decoys| decoys.files) {
             inner.watch_decoy(key, &shared, inside, &file);
         }
@@ -151,6 +171,32 @@ impl Drop for Watcher {
     }
 }
 
+/// Dropped by the answering thread at its end, closes every listener that it would have served.
+struct Blind<'a>(&'a Inner);
+
+impl Drop for Blind<'_> {
+    fn drop(&mut self) {
+        let mut sessions = lock(&self.0.sessions);
+        sessions.blind = true;
+        sessions.by_key.values().for_each(|shared| shared.go_blind());
+    }
+}
+
+/// Where Landlock's audit records go.
+pub(crate) struct Feed(Arc<Inner>);
+
+impl Feed {
+    /// Takes one record.
+    pub(crate) fn landlock(&self, record: crate::audit::Record) {
+        self.0.landlock(record);
+    }
+
+    /// Some are missing.
+    pub(crate) fn landlock_lost(&self) {
+        self.0.landlock_lost();
+    }
+}
+
 /// One watched session. Dropped, it is no longer watched.
 pub(crate) struct Watch {
     inner: Arc<Inner>,
@@ -162,27 +208,36 @@ impl Watch {
     /// A call runs as `host_pid` (as this process numbers it) and that process's children. May come
     /// after the call's first denials.
     pub(crate) fn call_started(&self, call: CallId, host_pid: i32) {
-        if self.shared.call_started(call, host_pid) {
+        let joined = self.shared.call_started(call, host_pid);
+        self.inner.owner_is_known(host_pid);
+        if joined {
             self.inner.nudge();
         }
     }
 
     /// The call's processes are gone: hands over what is held of it and returns the number of its
-    /// denials. Costs two system calls where there was none.
+    /// denials. Costs two system calls where there was none, and one for each control group.
     pub(crate) fn call_ended(&self, call: &CallId) -> u64 {
         self.inner.read_decoys();
+        self.shared.read_counters(&self.inner);
         self.shared.call_ended(call, &self.inner)
     }
 
     /// Records a refusal that another part of the boundary made, such as a limit.
-    pub(crate) fn deny(&self, call: Option<&CallId>, refused: Refused) {
-        self.shared.deny(call, refused, &self.inner);
+    pub(crate) fn deny(&self, call: &CallId, attribution: Attribution, refused: Refused) {
+        self.shared.deny((Some(call), attribution), refused, &self.inner);
         self.inner.nudge();
+    }
+
+    /// Records what control groups counted, before they are removed.
+    pub(crate) fn read_limits(&self) {
+        self.shared.read_counters(&self.inner);
     }
 
     /// Ends the watch, hands over everything that is held, and tells how much there was.
     pub(crate) fn close(self) -> SessionEnd {
         self.inner.read_decoys();
+        self.inner.settle_domains(self.key, &self.shared);
         self.inner.forget(self.key, &self.shared);
         self.shared.end(&self.inner)
     }
@@ -205,6 +260,8 @@ impl Inner {
             inotify: inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?,
             decoys: Mutex::default(),
             sessions: Mutex::default(),
+            domains: Mutex::default(),
+            domains_changed: Condvar::new(),
             delivery: Mutex::default(),
             delivery_changed: Condvar::new(),
         };
@@ -218,9 +275,19 @@ impl Inner {
     fn listen(&self, key: u64, shared: &Shared) {
         let Some(listener) = shared.listener() else { return };
         let data = epoll::EventData::new_u64(key);
-        if epoll::add(&self.epoll, listener, data, epoll::EventFlags::IN).is_err() {
+        if epoll::add(&self.epoll, &*listener, data, epoll::EventFlags::IN).is_err() {
             shared.lose(DenialSource::Seccomp, 1);
         }
+    }
+
+    /// Edges alone: a group that is gone would be ready for ever.
+    fn listen_to_groups(&self, key: u64, shared: &Shared) {
+        let flags = epoll::EventFlags::PRI | epoll::EventFlags::ET;
+        shared.with_counters(|file| {
+            // What cannot be polled is read at the end of each call.
+            let _not_polled =
+                epoll::add(&self.epoll, file, epoll::EventData::new_u64(key | GROUPS), flags);
+        });
     }
 
     fn watch_decoy(&self, key: u64, shared: &Shared, inside: PathBuf, file: &std::path::Path) {
@@ -237,8 +304,11 @@ impl Inner {
             return;
         }
         if let Some(listener) = shared.listener() {
-            let _not_added = epoll::delete(&self.epoll, listener);
+            let _not_added = epoll::delete(&self.epoll, &*listener);
         }
+        shared.with_counters(|file| {
+            let _not_added = epoll::delete(&self.epoll, file);
+        });
         lock(&self.decoys).retain(|watch, opened| {
             let keep = opened.session != key;
             if !keep {
@@ -252,7 +322,13 @@ impl Inner {
         lock(&self.sessions).by_key.get(&key).map(Arc::clone)
     }
 
-    /// The first thread: one notification of each session that has any, in turn.
+    /// The first thread. However it ends, a panic included, nobody waits for it afterwards.
+    fn answer_while_it_lasts(&self) {
+        let _at_the_end = Blind(self);
+        self.answer_all();
+    }
+
+    /// One notification of each session that has any, in turn.
     fn answer_all(&self) {
         let mut events = Vec::with_capacity(64);
         loop {
@@ -266,9 +342,16 @@ impl Inner {
                     WAKE if lock(&self.delivery).stopped => return,
                     WAKE => {}
                     DECOYS => self.read_decoys(),
+                    key if key & GROUPS != 0 => self.groups_changed(key & !GROUPS),
                     key => self.answer_one(key, event.flags),
                 }
             }
+        }
+    }
+
+    fn groups_changed(&self, key: u64) {
+        if self.session(key).is_some_and(|shared| shared.read_counters(self)) {
+            self.nudge();
         }
     }
 
@@ -277,7 +360,7 @@ impl Inner {
         let answered = flags.contains(epoll::EventFlags::IN) && shared.answer(self).is_ok();
         // No process is left under the filter, or the listener is broken.
         if !answered && let Some(listener) = shared.listener() {
-            let _gone = epoll::delete(&self.epoll, listener);
+            let _gone = epoll::delete(&self.epoll, &*listener);
         }
     }
 
@@ -340,5 +423,7 @@ impl Inner {
 
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod stalls;
 #[cfg(test)]
 mod tests;

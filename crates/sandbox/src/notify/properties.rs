@@ -37,7 +37,7 @@ fn seen(call: Option<CallId>, target: u16) -> Seen {
         hint: "",
     };
     let process = DeniedProcess { pid: None, exe: None, argv0: None };
-    Seen { refused, process, call, attribution: Attribution::Exact }
+    Seen { refused, process, call, attribution: Attribution::Exact, count: 1 }
 }
 
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
-//! Records of refusals: attribution, floods, hostile names, and what cannot be hung.
+//! Records of refusals: attribution, floods, hostile names.
 
 #![allow(unsafe_code)]
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::mpsc;
 use std::time::SystemTime;
 
 use cofferdam_contract::denial::{Attribution, Denial, Operation};
@@ -15,7 +14,7 @@ use crate::filter::program;
 use crate::filter::rule::Answer;
 use crate::filter::table::TABLE;
 
-struct WallClock;
+pub(super) struct WallClock;
 
 impl Clock for WallClock {
     fn now(&self) -> UtcTime {
@@ -24,7 +23,7 @@ impl Clock for WallClock {
     }
 }
 
-struct Counter(std::sync::atomic::AtomicU64);
+pub(super) struct Counter(pub(super) std::sync::atomic::AtomicU64);
 
 impl Entropy for Counter {
     fn fill(&self, bytes: &mut [u8]) {
@@ -34,7 +33,7 @@ impl Entropy for Counter {
 }
 
 #[derive(Default)]
-struct Collected {
+pub(super) struct Collected {
     denials: Mutex<Vec<Denial>>,
     lost: Mutex<Vec<(u64, String)>>,
 }
@@ -55,15 +54,15 @@ impl Collected {
     }
 }
 
-struct Lab {
-    clock: Arc<WallClock>,
-    entropy: Arc<Counter>,
-    watcher: Watcher,
+pub(super) struct Lab {
+    pub(super) clock: Arc<WallClock>,
+    pub(super) entropy: Arc<Counter>,
+    pub(super) watcher: Watcher,
     sink: Arc<Collected>,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (clock, entropy) = (Arc::new(WallClock), Arc::new(Counter(1.into())));
         let watcher = Watcher::start(clock.clone(), entropy.clone()).unwrap();
         Self { clock, entropy, watcher, sink: Arc::default() }
@@ -76,11 +75,12 @@ impl Lab {
     fn watch(&self, listener: Option<OwnedFd>, decoys: Option<Decoys>) -> Watch {
         let session = SessionId::generate(&*self.clock, &*self.entropy);
         let sink = self.sink.clone();
-        self.watcher.watch(Watched { session, run: None, listener, decoys, sink })
+        let groups = Vec::new();
+        self.watcher.watch(Watched { session, run: None, listener, decoys, groups, sink })
     }
 
     /// Starts `body` as a call under the filter.
-    fn start(&self, body: impl FnOnce() -> i32) -> (Child, Watch, CallId) {
+    pub(super) fn start(&self, body: impl FnOnce() -> i32) -> (Child, Watch, CallId) {
         let program = program(false).unwrap();
         let (child, listener) = spawn(Under::Telling(&program), body);
         let watch = self.watch(listener, None);
@@ -116,13 +116,13 @@ fn inet(address: [u8; 4], port: u16) -> libc::sockaddr_in {
     }
 }
 
-fn connect(address: [u8; 4], port: u16) -> i32 {
+pub(super) fn connect(address: [u8; 4], port: u16) -> i32 {
     let address = inet(address, port);
     call(libc::SYS_connect, [udp(), (&raw const address) as u64, 16, 0, 0, 0])
 }
 
 /// Documentation addresses (RFC 5737): no one is there.
-const FAR: [u8; 4] = [192, 0, 2, 7];
+pub(super) const FAR: [u8; 4] = [192, 0, 2, 7];
 
 #[test]
 fn each_telling_call_gives_an_errno_and_one_record() {
@@ -275,58 +275,6 @@ fn a_flood_is_bounded_and_its_loss_is_exact() {
     assert_eq!(lost, 1500 - ledger::RECORDS_MAX as u64);
 }
 
-/// Says that it was entered, then stays until it is released.
-struct Stuck {
-    entered: mpsc::Sender<()>,
-    release: Mutex<mpsc::Receiver<()>>,
-}
-
-impl DenialSink for Stuck {
-    fn denied(&self, _denial: Denial) {
-        let _nobody_asks = self.entered.send(());
-        let _released = lock(&self.release).recv();
-    }
-
-    fn lost(&self, _count: u64, _source: &str) {}
-}
-
-#[test]
-fn a_sink_that_blocks_hangs_no_workload() {
-    let lab = Lab::new();
-    let ((entered, is_entered), (free, release)) = (mpsc::channel(), mpsc::channel());
-    let (wait, go) = rustix::pipe::pipe().unwrap();
-    let program = program(false).unwrap();
-    let (child, listener) = spawn(Under::Telling(&program), || {
-        let flags = libc::CLONE_NEWUSER as u64;
-        call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);
-        // Goes on when the sink holds the first record.
-        let _one = rustix::io::read(&wait, &mut [0_u8; 1]);
-        for _ in 0..10 {
-            call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);
-        }
-        connect(FAR, 1)
-    });
-    let session = SessionId::generate(&*lab.clock, &*lab.entropy);
-    let sink = Arc::new(Stuck { entered, release: Mutex::new(release) });
-    let watch = lab.watcher.watch(Watched { session, run: None, listener, decoys: None, sink });
-    child.release();
-    is_entered.recv().unwrap();
-    rustix::io::write(&go, b"g").unwrap();
-    assert_eq!(child.wait(), libc::ENETUNREACH);
-    drop(free);
-    assert_eq!(watch.close().denials, 12);
-}
-
-#[test]
-fn a_dead_watcher_hangs_no_workload() {
-    let lab = Lab::new();
-    let (child, watch, _) = lab.start(|| connect([127, 0, 0, 1], 9));
-    drop(watch);
-    drop(lab);
-    child.release();
-    assert_eq!(child.wait(), libc::ENOSYS);
-}
-
 #[test]
 fn hostile_names_are_escaped() {
     let lab = Lab::new();
@@ -436,7 +384,7 @@ fn limits_are_told_through_the_same_door() {
         reason_code: "time_limit",
         hint: "give the call more time",
     };
-    watch.deny(Some(&id), refused);
+    watch.deny(&id, Attribution::Exact, refused);
     assert_eq!(watch.call_ended(&id), 1);
     assert_eq!(lab.sink.denials()[0].source, DenialSource::Limit);
 }

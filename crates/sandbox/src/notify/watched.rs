@@ -2,7 +2,7 @@
 //!
 //! Must never call a sink while the state is locked: the answering thread needs that lock.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,6 +12,7 @@ use cofferdam_contract::denial::{Attribution, DenialSource, DeniedProcess, Opera
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 
 use super::address::{self, Destination};
+use super::groups::Counters;
 use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
 use super::listener::{self, Notification, Reply};
 use super::process::{self, Facts};
@@ -20,6 +21,8 @@ use crate::filter::rule::{Answer, Judge, Notice};
 use crate::filter::table;
 use crate::spec::{DenialSink, SessionEnd};
 
+/// Ended calls that are remembered.
+const ENDED_MAX: usize = 64;
 const UNKNOWN: DeniedProcess = DeniedProcess { pid: None, exe: None, argv0: None };
 
 /// A refusal whose call is not known yet: it may have been seen before its call was reported.
@@ -33,6 +36,8 @@ struct Unresolved {
 struct State {
     /// By the call's first process, as this process numbers it.
     calls: HashMap<i32, CallId>,
+    /// The last that ended: audit records may come later than the end of their call.
+    ended: VecDeque<(i32, CallId)>,
     unresolved: Vec<Unresolved>,
     ledger: Ledger,
 }
@@ -40,8 +45,10 @@ struct State {
 pub(super) struct Shared {
     session: SessionId,
     run: Option<RunId>,
-    listener: Option<OwnedFd>,
+    /// Closed, the kernel answers ENOSYS to whoever waits for it or will.
+    listener: Mutex<Option<Arc<OwnedFd>>>,
     sink: Arc<dyn DenialSink>,
+    counters: Mutex<Counters>,
     /// Held from taking records to having handed them over, so that they arrive in order and a
     /// call's are all there when its end is reported. Taken before `state`.
     delivering: Mutex<()>,
@@ -53,20 +60,30 @@ impl Shared {
         session: SessionId,
         run: Option<RunId>,
         listener: Option<OwnedFd>,
+        counters: Counters,
         sink: Arc<dyn DenialSink>,
     ) -> Self {
         let (delivering, state) = (Mutex::default(), Mutex::default());
-        Self { session, run, listener, sink, delivering, state }
+        let listener = Mutex::new(listener.map(Arc::new));
+        Self { session, run, listener, sink, counters: Mutex::new(counters), delivering, state }
     }
 
-    pub(super) fn listener(&self) -> Option<&OwnedFd> {
-        self.listener.as_ref()
+    pub(super) fn listener(&self) -> Option<Arc<OwnedFd>> {
+        lock(&self.listener).clone()
+    }
+
+    /// Nobody answers any more: what would be told is refused untold, and counts as lost.
+    pub(super) fn go_blind(&self) {
+        if lock(&self.listener).take().is_some() {
+            self.lose(DenialSource::Seccomp, 1);
+        }
     }
 
     /// Answers one notification, then records what was refused. The state stays locked from before
     /// the reply until the record is made: who gets the lock after a call's end misses nothing.
     pub(super) fn answer(&self, inner: &Inner) -> io::Result<()> {
-        let Some(listener) = self.listener.as_ref().map(AsFd::as_fd) else { return Ok(()) };
+        let Some(listener) = self.listener() else { return Ok(()) };
+        let listener = listener.as_fd();
         let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
         let Some((notice, refused)) = judge(&notification) else {
@@ -110,10 +127,53 @@ impl Shared {
         }
     }
 
-    pub(super) fn deny(&self, call: Option<&CallId>, refused: Refused, inner: &Inner) {
+    /// Records the limits of control groups that took effect; true if there was any.
+    pub(super) fn read_counters(&self, inner: &Inner) -> bool {
+        let grown = lock(&self.counters).grown();
+        if grown.is_empty() {
+            return false;
+        }
+        let (mut state, at) = (lock(&self.state), inner.moment());
+        for (refused, count) in grown {
+            let (call, attribution) = (state.only_call(), Attribution::Inferred);
+            let seen = Seen { refused, process: UNKNOWN, call, attribution, count };
+            state.ledger.record(seen, at);
+        }
+        true
+    }
+
+    /// The counters' files, to be polled.
+    pub(super) fn with_counters(&self, mut each: impl FnMut(&std::fs::File)) {
+        lock(&self.counters).files().for_each(&mut each);
+    }
+
+    pub(super) fn deny(
+        &self,
+        (call, attribution): (Option<&CallId>, Attribution),
+        refused: Refused,
+        inner: &Inner,
+    ) {
         let call = call.cloned();
-        let seen = Seen { refused, process: UNKNOWN, call, attribution: Attribution::Exact };
+        let seen = Seen { refused, process: UNKNOWN, call, attribution, count: 1 };
         lock(&self.state).ledger.record(seen, inner.moment());
+    }
+
+    /// The call whose first process it is, or was last.
+    pub(super) fn call_of(&self, pid: i32) -> Option<CallId> {
+        let state = lock(&self.state);
+        let ended = || state.ended.iter().find(|(it, _)| *it == pid).map(|(_, call)| call);
+        state.calls.get(&pid).or_else(ended).cloned()
+    }
+
+    /// Books a refusal of Landlock's; true if something is newly held.
+    pub(super) fn refused_by_landlock(
+        &self,
+        call: Option<&CallId>,
+        refused: Refused,
+        inner: &Inner,
+    ) -> bool {
+        let mut state = lock(&self.state);
+        state.book(refused, Facts::default(), call.cloned(), inner.moment())
     }
 
     pub(super) fn lose(&self, source: DenialSource, count: u64) {
@@ -142,7 +202,7 @@ impl Shared {
             if state.only_call().as_ref() == Some(call) {
                 state.infer(u64::MAX);
             }
-            state.calls.retain(|_, running| running != call);
+            state.ends(call);
             state.ledger.end_call(call, &self.origin(inner))
         };
         self.hand_over(due);
@@ -210,6 +270,15 @@ fn source_name(source: DenialSource) -> &'static str {
 }
 
 impl State {
+    fn ends(&mut self, call: &CallId) {
+        let pid = self.calls.iter().find(|(_, running)| *running == call).map(|(pid, _)| *pid);
+        if let Some(pid) = pid {
+            self.calls.remove(&pid);
+            self.ended.push_front((pid, call.clone()));
+            self.ended.truncate(ENDED_MAX);
+        }
+    }
+
     /// Records a refusal, or keeps it until its call is known; true if something is newly held.
     fn see(&mut self, refused: Refused, facts: Facts, seen_at: Moment) -> bool {
         let call = facts.line.iter().find_map(|pid| self.calls.get(pid)).cloned();
@@ -226,7 +295,7 @@ impl State {
             None => (self.only_call(), Attribution::Inferred),
         };
         let process = facts.process.unwrap_or(UNKNOWN);
-        self.ledger.record(Seen { refused, process, call, attribution }, at)
+        self.ledger.record(Seen { refused, process, call, attribution, count: 1 }, at)
     }
 
     /// Gives up waiting for the call of what was seen until then.

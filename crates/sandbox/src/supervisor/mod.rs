@@ -3,6 +3,8 @@
 //! Time limits are kept here and do not depend on init: what init does not end in time ends with
 //! its session. Must never know how a wall is put up.
 
+mod audit;
+mod breach;
 mod call;
 mod process;
 mod reactor;
@@ -15,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cofferdam_contract::ports::{Clock, Entropy};
 
+use self::audit::Audit;
 use self::process::{Opened, Process};
 use self::reactor::Reactor;
 use self::session::{Opening, Shared};
@@ -42,6 +45,9 @@ pub struct LauncherOptions {
     /// Whether, after two sessions of one kind, the groundwork of a third is laid while nobody
     /// waits for it: opening that is several times faster, for the price of an idle process.
     pub spare: bool,
+    /// Whether Landlock's refusals are told by the kernel's audit, where that can be had. It turns
+    /// the host's audit on while this launcher lives.
+    pub landlock_audit: bool,
 }
 
 /// The launcher of this process. Dropping it ends every session that it opened.
@@ -57,6 +63,7 @@ pub(crate) struct Core {
     reactor: Reactor,
     watcher: Watcher,
     spare: bool,
+    audit: Audit,
 }
 
 /// Keeps going when another thread panicked: what these locks guard is whole between statements.
@@ -70,12 +77,14 @@ impl Launcher {
     /// # Errors
     /// The executable cannot be copied or executed.
     pub fn start(options: LauncherOptions) -> Result<Self, SandboxError> {
-        let LauncherOptions { executable, clock, entropy, spare } = options;
+        let LauncherOptions { executable, clock, entropy, spare, landlock_audit } = options;
         crate::launcher::sweep_groups();
         let image = process::image(&executable)?;
         let watcher = Watcher::start(clock, Arc::clone(&entropy))?;
         let reactor = Reactor::start()?;
-        let core = Core { entropy, image, process: Mutex::new(None), reactor, watcher, spare };
+        let audit = Audit::start(landlock_audit, image.as_fd(), watcher.feed());
+        let process = Mutex::new(None);
+        let core = Core { entropy, image, process, reactor, watcher, spare, audit };
         core.process()?;
         Ok(Self { core: Arc::new(core) })
     }
@@ -100,7 +109,7 @@ impl Launcher {
         let opening = Opening { channel: ours, process, pid, pidfd, groups };
         let ready = opening.ready()?;
         let listening = ready.listener.is_some();
-        let report = report::report(&spec, rootless, ready.walls, listening);
+        let report = report::report(&spec, rootless, ready.walls, (listening, &core.audit));
         let decoys = plan.own.decoys.iter().zip(&ready.decoys).map(|((inside, _), file)| {
             (inside.to_path(), PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
         });
@@ -110,6 +119,7 @@ impl Launcher {
             run: spec.run.clone(),
             listener: ready.listener,
             decoys,
+            groups: opening.groups.clone(),
             sink: report::tell_session(sink, ready.denials),
         });
         let shared = Shared::new(spec, opening, watch, claim, Arc::clone(core));
@@ -170,6 +180,7 @@ impl Core {
             links: view.links.iter().map(pairs).collect(),
             limits: spec.limits,
             debug: spec.debug,
+            audited: self.audit.is_on(),
         };
         let own = Own {
             decoys: if spec.decoys { decoys(&*self.entropy) } else { Vec::new() },

@@ -75,7 +75,8 @@ impl Process {
         let image = image.try_clone_to_owned().map_err(failed())?;
         let (tell, told) = mpsc::channel();
         let holder = move || {
-            let mut child = match spawn(&image, &theirs) {
+            let tie = Tie { arguments: &[], to_the_thread: true };
+            let mut child = match spawn(&image, &theirs, &tie) {
                 Ok((child, pidfd)) => {
                     drop(theirs);
                     let _supervisor_gone = tell.send(Ok(pidfd));
@@ -146,12 +147,26 @@ impl Process {
     }
 }
 
-fn spawn(image: &OwnedFd, socket: &Channel) -> io::Result<(std::process::Child, OwnedFd)> {
+/// How a process of this binary's own hangs together with this one.
+pub(super) struct Tie {
+    /// Behind the hidden subcommand.
+    pub(super) arguments: &'static [&'static str],
+    /// Whether it dies with the thread that starts it.
+    pub(super) to_the_thread: bool,
+}
+
+pub(super) fn spawn(
+    image: &OwnedFd,
+    socket: &Channel,
+    tie: &Tie,
+) -> io::Result<(std::process::Child, OwnedFd)> {
+    let tied = tie.to_the_thread;
     let socket = socket.as_fd().as_raw_fd();
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
     command
         .arg0("cofferdam-launcher")
         .arg(SUBCOMMAND)
+        .args(tie.arguments)
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
@@ -159,7 +174,9 @@ fn spawn(image: &OwnedFd, socket: &Channel) -> io::Result<(std::process::Child, 
         .stderr(Stdio::null());
     let prepare = move || {
         rustix::process::setsid()?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        if tied {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        }
         match kernel::new_keyring() {
             // A kernel without key rings has none to inherit.
             Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => return Err(error),

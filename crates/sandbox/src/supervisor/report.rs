@@ -10,6 +10,7 @@ use std::sync::Arc;
 use cofferdam_contract::capability::{CapabilityReport, EventSource, Wall};
 use cofferdam_contract::denial::{Denial, DenialSource, Operation};
 
+use super::audit::Audit;
 use crate::spec::{DenialSink, SandboxSpec};
 use crate::sys::landlock;
 
@@ -18,7 +19,7 @@ pub(super) fn report(
     spec: &SandboxSpec,
     rootless: bool,
     walls: Vec<Wall>,
-    listening: bool,
+    (listening, audit): (bool, &Audit),
 ) -> CapabilityReport {
     CapabilityReport {
         backend: "native".to_owned(),
@@ -27,13 +28,13 @@ pub(super) fn report(
         landlock_abi: landlock::abi(),
         workspace: spec.workspace_kind,
         walls,
-        event_sources: event_sources(listening, spec.decoys),
+        event_sources: event_sources(listening, spec.decoys, audit),
         limits: spec.limits,
     }
 }
 
 /// For each class of operation, who tells of a refusal and what is silent.
-fn event_sources(listening: bool, decoys: bool) -> Vec<EventSource> {
+fn event_sources(listening: bool, decoys: bool, audit: &Audit) -> Vec<EventSource> {
     use Operation::{
         Connect, Execute, Grant, Kernel, Keyring, Mount, Namespace, Privilege, Read, Resource,
         Socket, Terminal, Trace, Write,
@@ -64,13 +65,33 @@ fn event_sources(listening: bool, decoys: bool) -> Vec<EventSource> {
         DenialSource::Decoy => decoys,
         _ => true,
     };
-    rows.into_iter()
-        .map(|(operation, source, detail)| EventSource {
+    let told = |(operation, source, detail): (Operation, Option<DenialSource>, &str)| {
+        let mut row = EventSource {
             operation,
             sources: source.filter(heard).into_iter().collect(),
             detail: detail.to_owned(),
-        })
-        .collect()
+        };
+        if matches!(operation, Execute | Read | Write) {
+            add_audit(&mut row, audit);
+        }
+        row
+    };
+    rows.into_iter().map(told).collect()
+}
+
+/// What Landlock refuses is told by the kernel's audit, if at all.
+fn add_audit(row: &mut EventSource, audit: &Audit) {
+    match audit {
+        Audit::Off => {}
+        Audit::Unavailable(why) => {
+            row.detail.push_str("; Landlock's audit cannot be had: ");
+            row.detail.push_str(why);
+        }
+        Audit::On { .. } => {
+            row.sources.push(DenialSource::Landlock);
+            row.detail.push_str("; what a read-only mount refuses comes before Landlock");
+        }
+    }
 }
 
 /// Writes each denial into the session's own file before it goes to `sink`.

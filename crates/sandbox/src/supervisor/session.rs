@@ -12,24 +12,25 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cofferdam_contract::capability::{CapabilityReport, Wall};
-use cofferdam_contract::denial::{DenialSource, Operation};
+use cofferdam_contract::denial::Attribution;
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, SessionId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use self::hearing::Hearing;
+use super::breach::{self, Breach};
 use super::call::{Call, CallShared};
 use super::process::Process;
 use super::reactor::key_of;
 use super::{Core, lock};
 use crate::error::SandboxError;
 use crate::launcher::remove_group;
-use crate::notify::{Refused, Watch};
-use crate::spec::{CallIo, CallSpec, Program, SandboxSpec, SessionEnd};
+use crate::notify::Watch;
+use crate::spec::{CallIo, CallSpec, NotStarted, Program, SandboxSpec, SessionEnd};
 use crate::sweep::Claim;
 use crate::sys::socket::{Channel, Packet};
-use crate::wire::{self, FromInit, Order, Runnable, ToInit};
+use crate::wire::{self, FromInit, Full, Order, Runnable, ToInit};
 
 /// How long init may take to put the walls up.
 const READY_WITHIN: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
@@ -108,6 +109,8 @@ impl Drop for Opening {
 struct State {
     over: bool,
     calls: HashMap<CallId, Arc<CallShared>>,
+    /// Scratch file systems that were full when a call last ended.
+    full: Vec<Full>,
     frozen: bool,
     /// Init's last answer to a freeze or a thaw that was not taken yet.
     answer: Option<Result<(), String>>,
@@ -162,13 +165,24 @@ impl Shared {
                 }
             }
             FromInit::NotStarted { call, why } => {
-                if let Some(call) = lock(&self.state).calls.get(&call) {
+                let found = lock(&self.state).calls.get(&call).map(Arc::clone);
+                if let Some(call) = found {
+                    if why == NotStarted::NoRoom {
+                        self.deny(&call, &breach::NO_ROOM);
+                    }
                     call.not_started(why);
                 }
             }
-            FromInit::Ended { call, exit } => {
-                let found = lock(&self.state).calls.remove(&call);
+            FromInit::Ended { call, exit, full } => {
+                let (found, full) = {
+                    let mut state = lock(&self.state);
+                    let new = full.iter().filter(|it| !state.full.contains(it)).cloned();
+                    let new: Vec<Full> = new.collect();
+                    state.full = full;
+                    (state.calls.remove(&call), new)
+                };
                 if let Some(call) = found {
+                    self.breached(&call, exit, &full);
                     self.finish(&call, Some(exit));
                 }
             }
@@ -196,8 +210,7 @@ impl Shared {
     /// Has what is known of a call's denials handed over, and counts them.
     pub(super) fn settle(&self, call: &CallShared, truncated: bool) -> u64 {
         if truncated {
-            let hint = "print less, or write to a file in the workspace";
-            self.deny(call, "limit.output", "output_limit", hint);
+            self.deny(call, &breach::OUTPUT);
         }
         lock(&self.watch).as_ref().map_or(0, |watch| watch.call_ended(call.id()))
     }
@@ -226,7 +239,7 @@ impl Shared {
             self.opening.process.kill_session(self.opening.pid);
             return;
         }
-        self.deny(&call, "limit.time", "time_limit", "ask for more time, or do less in one call");
+        self.deny(&call, &breach::TIME);
         self.end_call(&call);
     }
 
@@ -248,23 +261,21 @@ impl Shared {
     }
 
     /// Records that a limit took effect.
-    fn deny(
-        &self,
-        call: &CallShared,
-        rule: &'static str,
-        reason_code: &'static str,
-        hint: &'static str,
-    ) {
+    fn deny(&self, call: &CallShared, breach: &Breach) {
         if let Some(watch) = &*lock(&self.watch) {
-            let refused = Refused {
-                source: DenialSource::Limit,
-                operation: Operation::Resource,
-                target: rule.trim_start_matches("limit.").to_owned(),
-                rule,
-                reason_code,
-                hint,
-            };
-            watch.deny(Some(call.id()), refused);
+            watch.deny(call.id(), breach.attribution, breach.refused());
+        }
+    }
+
+    /// Records the limits that are seen at the end of a call.
+    fn breached(&self, call: &CallShared, exit: wire::Exit, full: &[Full]) {
+        if let Some(breach) = breach::of_exit(exit) {
+            self.deny(call, breach);
+        }
+        if let Some(watch) = &*lock(&self.watch) {
+            for full in full {
+                watch.deny(call.id(), Attribution::Inferred, breach::of_full(full));
+            }
         }
     }
 
@@ -328,6 +339,9 @@ impl Shared {
         let _turn = lock(&self.turn);
         if let Some(end) = lock(&self.state).end {
             return end;
+        }
+        if let Some(watch) = &*lock(&self.watch) {
+            watch.read_limits();
         }
         self.opening.kill();
         self.lost();

@@ -14,7 +14,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::process::Pid;
 
-use super::{landlock, process};
+use super::landlock::Layer;
+use super::process;
 
 /// Room for the frames of the child: system calls alone need a fraction of it.
 const STACK_BYTES: usize = 64 << 10;
@@ -28,7 +29,7 @@ pub(crate) struct Beginning<'a> {
     /// Whether standard input becomes its controlling terminal.
     pub(crate) terminal: bool,
     /// The Landlock layer that it puts on.
-    pub(crate) layer: BorrowedFd<'a>,
+    pub(crate) layer: &'a Layer,
     /// Where it says that it is born, and in which words: a packet from the child itself carries
     /// the child's credentials.
     pub(crate) birth: (BorrowedFd<'a>, &'a [u8]),
@@ -135,7 +136,7 @@ impl Beginning<'_> {
             let _no_terminal = rustix::process::ioctl_tiocsctty(process::borrow(0));
         }
         process::close_from_on_exec(3)?;
-        landlock::restrict_self(self.layer)?;
+        self.layer.put_on()?;
         let (socket, word) = self.birth;
         rustix::net::send(socket, word, rustix::net::SendFlags::NOSIGNAL)?;
         Ok(())

@@ -22,7 +22,7 @@ pub(crate) struct Supervised {
 pub(crate) struct Seen {
     pub(crate) pid: i32,
     parent: i32,
-    state: String,
+    pub(crate) state: String,
     started: String,
     pub(crate) name: String,
 }
@@ -225,7 +225,7 @@ fn a_new_launcher_takes_the_place_of_a_dead_one() {
 
 #[test]
 fn what_a_killed_supervisor_left_is_swept() {
-    let supervised = Supervised::start(2);
+    let mut supervised = Supervised::start(2);
     let sessions = supervised.sessions();
     let left = || fs::read_dir(&sessions).unwrap().count();
     let unswept = fs::read_dir(&sessions).unwrap().flatten().next().unwrap().path();
@@ -237,11 +237,35 @@ fn what_a_killed_supervisor_left_is_swept() {
     let launcher_pid = supervised.launcher();
     assert_eq!(groups_of(launcher_pid).is_empty(), !is_root());
     signal(supervised.pid(), Signal::KILL);
+    // Its locks go with the last of its threads.
+    supervised.child.wait().unwrap();
     wait_for_end_of(&tree);
     cofferdam_sandbox::sweep(&sessions);
     assert_eq!(left(), 0);
     drop(launcher());
     assert_eq!(groups_of(launcher_pid), Vec::<PathBuf>::new());
+}
+
+/// A stalled observer: what it would refuse waits and is not let through, all else goes on, and
+/// once it goes on so does that. Its death while stalled is tried above.
+#[test]
+fn a_stopped_supervisor_frees_nothing_and_hangs_only_what_it_must_answer() {
+    let mut supervised = Supervised::start(1);
+    supervised.tell("try");
+    supervised.expect("trying");
+    let upper = fs::read_dir(supervised.sessions()).unwrap().flatten().next().unwrap().path();
+    let written = |name: &str| fs::read(upper.join("upper").join(name)).unwrap_or_default();
+    // Control: while it runs, attempts are refused and work goes on.
+    wait_until("attempts are answered", || written("tries").len() > 5);
+    stop(supervised.pid());
+    let (tries, beats) = (written("tries").len(), written("beats").len());
+    wait_until("work goes on", || written("beats").len() > beats + 20);
+    assert!(written("tries").len() <= tries + 1, "an attempt was answered by nobody");
+    signal(supervised.pid(), Signal::CONT);
+    wait_until("attempts are answered again", || written("tries").len() > tries + 5);
+    assert!(written("tries").iter().all(|outcome| *outcome == b'r'), "nothing got through");
+    supervised.tell("end");
+    supervised.expect("ended");
 }
 
 /// Deeper than a path may be long.

@@ -3,6 +3,8 @@
 // What only tests call is a test too.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod audit;
+mod breaches;
 mod calls;
 mod cargo;
 mod deaths;

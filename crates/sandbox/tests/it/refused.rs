@@ -18,66 +18,91 @@ const PAGE: &str = include_str!("../../../../docs/reference/denials.md");
 const PAGE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/denials.md");
 const MARK: &str = "<!-- table -->\n";
 
-/// Operation, and who refuses it.
-const ROWS: &[(&str, &str)] = &[
-    ("read /etc/shadow", "private root: absent"),
-    ("read another home", "private root: absent"),
-    ("read a decoy", "nobody: it holds a canary"),
-    ("read /proc/kcore", "masked: absent"),
-    ("read init's environment", "kernel: init is not dumpable"),
-    ("read kernel messages", "masked: empty"),
-    ("open by file handle", "system-call filter"),
-    ("write below /usr", "read-only mount"),
-    ("write /etc/passwd", "read-only mount"),
-    ("create in /", "read-only mount"),
-    ("write a decoy", "file mode or read-only mount"),
-    ("remove a program", "read-only mount"),
-    ("rename /etc/passwd", "read-only mount"),
-    ("write core_pattern", "read-only mount"),
-    ("write the denials file", "read-only mount"),
-    ("write a disk", "private root: absent"),
-    ("set a setuid bit", "system-call filter"),
-    ("make a block device", "system-call filter"),
-    ("make a character device", "system-call filter"),
-    ("execute what is not there", "private root: absent"),
-    ("connect by TCP", "network namespace"),
-    ("connect by TCP over IPv6", "network namespace"),
-    ("send by UDP", "network namespace"),
-    ("connect to a closed loopback port", "kernel: nobody listens"),
-    ("connect to an abstract socket", "network namespace"),
-    ("look up a name", "network namespace: no resolver"),
-    ("vsock socket", "system-call filter"),
-    ("packet socket", "system-call filter"),
-    ("kernel crypto socket", "system-call filter"),
-    ("raw IP socket", "system-call filter"),
-    ("audit netlink socket", "system-call filter"),
-    ("new user namespace", "system-call filter"),
-    ("new namespace by clone", "system-call filter"),
-    ("new namespace by clone3", "system-call filter: not there"),
-    ("enter a namespace", "system-call filter"),
-    ("mount", "system-call filter"),
-    ("unmount", "system-call filter"),
-    ("open a mount tree", "system-call filter"),
-    ("change root", "system-call filter"),
-    ("trace init", "system-call filter"),
-    ("read init's memory", "system-call filter"),
-    ("take a descriptor", "system-call filter"),
-    ("kill init", "process namespace: ignored"),
-    ("load a BPF program", "system-call filter"),
-    ("performance counters", "system-call filter"),
-    ("user faults", "system-call filter"),
-    ("io_uring", "system-call filter: not there"),
-    ("load a module", "system-call filter"),
-    ("reboot", "system-call filter"),
-    ("kernel log", "system-call filter"),
-    ("key ring", "system-call filter"),
-    ("become root", "system-call filter"),
-    ("set groups", "system-call filter"),
-    ("give a file away", "system-call filter"),
-    ("take capabilities", "kernel: none to take"),
-    ("set the host name", "system-call filter"),
-    ("type into the terminal", "system-call filter"),
-    ("open too many files", "limit of the process"),
+/// Why what does not exist inside is silent.
+const ABSENT: &str = "what is absent is not refused: nobody is asked";
+/// Why what is mounted read-only is.
+const READ_ONLY: &str = "a read-only mount answers before anything that tells";
+/// The same, for what is the session's own.
+const READ_ONLY_SKELETON: &str =
+    "a read-only mount answers before anything that tells; as root, Landlock's audit can";
+
+#[rustfmt::skip]
+/// Operation, who refuses it, and, where nothing tells, why not.
+const ROWS: &[(&str, &str, &str)] = &[
+    ("read /etc/shadow", "private root: absent", ABSENT),
+    ("read another home", "private root: absent", ABSENT),
+    ("read a socket of the host", "private root: absent", ABSENT),
+    ("read a decoy", "nobody: it holds a canary", ""),
+    ("read /proc/kcore", "masked: absent", ABSENT),
+    ("read init's environment", "kernel: init is not dumpable", "a file mode of /proc: monitors meet it all the time"),
+    ("list init's descriptors", "kernel: init is not dumpable", "a file mode of /proc: monitors meet it all the time"),
+    ("read kernel messages", "masked: empty", "an empty device answers"),
+    ("open by file handle", "system-call filter", ""),
+    ("write below /usr", "read-only mount", READ_ONLY),
+    ("write /etc/passwd", "read-only mount", READ_ONLY_SKELETON),
+    ("truncate /etc/passwd", "read-only mount", READ_ONLY_SKELETON),
+    ("change the mode of /etc/passwd", "read-only mount", READ_ONLY),
+    ("change the times of /etc/passwd", "read-only mount", READ_ONLY),
+    ("create in /", "read-only mount", READ_ONLY_SKELETON),
+    ("make a directory in /", "read-only mount", READ_ONLY_SKELETON),
+    ("make a link in /etc", "read-only mount", READ_ONLY_SKELETON),
+    ("link a program to /tmp", "kernel: another file system", "programs try it and copy instead"),
+    ("write a decoy", "file mode or read-only mount", READ_ONLY),
+    ("remove a program", "read-only mount", READ_ONLY),
+    ("rename /etc/passwd", "read-only mount", READ_ONLY_SKELETON),
+    ("write core_pattern", "read-only mount", READ_ONLY),
+    ("write the denials file", "read-only mount", READ_ONLY),
+    ("write a disk", "private root: absent", READ_ONLY),
+    ("set a setuid bit", "system-call filter", ""),
+    ("make a block device", "system-call filter", ""),
+    ("make a character device", "system-call filter", ""),
+    ("execute what is not there", "private root: absent", ABSENT),
+    ("execute on a mount for data", "mount without execution", "a mount's flag answers before anything that tells"),
+    ("connect by TCP", "network namespace", ""),
+    ("connect by TCP over IPv6", "network namespace", ""),
+    ("send by UDP", "network namespace", ""),
+    ("connect to a closed loopback port", "kernel: nobody listens", "nothing is refused: nobody listens"),
+    ("connect to an abstract socket", "network namespace", "nothing is refused: nobody listens"),
+    ("listen on a privileged port", "kernel: no capability", "programs try it and take another port"),
+    ("look up a name", "network namespace: no resolver", "there is no resolver to ask"),
+    ("vsock socket", "system-call filter", ""),
+    ("packet socket", "system-call filter", ""),
+    ("kernel crypto socket", "system-call filter", ""),
+    ("raw IP socket", "system-call filter", ""),
+    ("audit netlink socket", "system-call filter", ""),
+    ("new user namespace", "system-call filter", ""),
+    ("new namespace by clone", "system-call filter", ""),
+    ("new namespace by clone3", "system-call filter: not there", "C libraries try it first for every thread"),
+    ("enter a namespace", "system-call filter", ""),
+    ("mount", "system-call filter", ""),
+    ("mount by the newer calls", "system-call filter", ""),
+    ("unmount", "system-call filter", ""),
+    ("open a mount tree", "system-call filter", ""),
+    ("change root", "system-call filter", ""),
+    ("trace init", "system-call filter", ""),
+    ("read init's memory", "system-call filter", ""),
+    ("take a descriptor", "system-call filter", ""),
+    ("kill init", "process namespace: ignored", "the kernel drops it without an error"),
+    ("load a BPF program", "system-call filter", ""),
+    ("performance counters", "system-call filter", ""),
+    ("user faults", "system-call filter", ""),
+    ("io_uring", "system-call filter: not there", "run-times try it and go without"),
+    ("load a module", "system-call filter", ""),
+    ("load another kernel", "system-call filter", ""),
+    ("set the clock", "system-call filter", ""),
+    ("reboot", "system-call filter", ""),
+    ("kernel log", "system-call filter", ""),
+    ("key ring", "system-call filter", ""),
+    ("add a key", "system-call filter", ""),
+    ("become root", "system-call filter", ""),
+    ("set groups", "system-call filter", ""),
+    ("give a file away", "system-call filter", ""),
+    ("take capabilities", "kernel: none to take", "programs that drop privileges do the same"),
+    ("give a file capabilities", "kernel: none to give", "archivers try it for every file"),
+    ("set the host name", "system-call filter", ""),
+    ("type into the terminal", "system-call filter", ""),
+    ("open too many files", "limit of the process", "the kernel tells nobody of a process's own limits"),
+    ("raise a limit", "kernel: no capability", "programs try it and live with what they have"),
 ];
 
 pub(crate) fn program_path() -> std::path::PathBuf {
@@ -115,7 +140,7 @@ fn source(source: DenialSource) -> &'static str {
 }
 
 /// One row: the answer and the event, as they were.
-fn row(open: &Open, operation: &str, refused_by: &str) -> String {
+fn row(open: &Open, (operation, refused_by, why_silent): (&str, &str, &str)) -> String {
     let spec = call(&[INSIDE, operation]);
     let id = spec.id.clone();
     let result = open.start(spec).wait();
@@ -124,8 +149,9 @@ fn row(open: &Open, operation: &str, refused_by: &str) -> String {
     let told: Vec<_> = all.iter().filter(|denial| denial.call.as_ref() == Some(&id)).collect();
     let count: u64 = told.iter().map(|denial| denial.count).sum();
     assert_eq!(count, result.denials, "{operation}: {told:?}");
+    assert_eq!(told.is_empty(), !why_silent.is_empty(), "{operation}: {told:?}");
     let event = match told.as_slice() {
-        [] => "silent".to_owned(),
+        [] => format!("silent: {why_silent}"),
         [first, ..] => {
             let call = match first.attribution {
                 Attribution::Exact => "exact",
@@ -142,8 +168,8 @@ fn table() -> String {
     let open = open(&launcher);
     let mut table =
         String::from("| operation | refused by | answer | event |\n|---|---|---|---|\n");
-    for (operation, refused_by) in ROWS {
-        let _infallible = writeln!(table, "{}", row(&open, operation, refused_by));
+    for known in ROWS {
+        let _infallible = writeln!(table, "{}", row(&open, *known));
     }
     table
 }

@@ -46,6 +46,16 @@ fn again(module: &str) {
 }
 
 #[test]
+fn audit_is_said_to_be_absent() {
+    again("audit::");
+}
+
+#[test]
+fn breaches_are_told() {
+    again("breaches::");
+}
+
+#[test]
 fn calls_give_back_the_same() {
     again("calls::");
 }

@@ -88,9 +88,15 @@ pub(crate) fn two_of_a_kind(launcher: &Launcher) {
 }
 
 pub(crate) fn launcher_with(spare: bool) -> Launcher {
+    launcher_that(spare, false)
+}
+
+/// With the kernel's audit, where `landlock_audit`.
+pub(crate) fn launcher_that(spare: bool, landlock_audit: bool) -> Launcher {
     let executable = probe_path().into();
     let (clock, entropy) = (Arc::new(SystemClock), Arc::new(Counter));
-    Launcher::start(LauncherOptions { executable, clock, entropy, spare }).unwrap()
+    let options = LauncherOptions { executable, clock, entropy, spare, landlock_audit };
+    Launcher::start(options).unwrap()
 }
 
 /// A session's directories on the host, and its specification.

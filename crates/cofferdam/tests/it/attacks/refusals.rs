@@ -159,6 +159,35 @@ fn the_agent_can_read_what_was_refused() {
     assert_eq!(nothing, "", "the control: nothing was refused, so nothing is there");
 }
 
+/// From wherever a program is started that is refused something: what names it is what the session
+/// knows, in the tool's result, in the session's file and in the journal.
+#[test]
+fn no_record_names_a_path_of_the_host() {
+    let world = World::new();
+    let script = "cp /usr/bin/unshare mine; ./mine --user true; cp mine /tmp/t; /tmp/t --user true; \
+                  /proc/self/root/workspace/mine --user true; cat ~/.aws/credentials >/dev/null; \
+                  exec 3<mine; rm mine; /proc/self/fd/3 --user true; \
+                  tail -n +1 -f /run/cofferdam/denials.jsonl | head -n 5";
+    let called = world.run(&["exec", "--json", "--", "sh", "-c", script]).object(0);
+    let inside = text(&called, "stdout").to_owned();
+    let run = newest(&world);
+    let asked = world.run(&["denials", "--json", &run]).expect(0);
+    let told = called["denials"].to_string();
+    // The paths are real: the session's layers are beneath the state directory while it runs.
+    let host = world.home().parent().unwrap().to_string_lossy().into_owned();
+    assert!(world.state().starts_with(&host) && world.state().exists());
+    for said in [&inside, &told, &asked] {
+        for path in [host.as_str(), "/upper", "/sessions/", "/.layers", "/.canaries"] {
+            assert!(!said.contains(path), "{path} in {said}");
+        }
+        // Control: where the program was, as the session knows it.
+        for path in ["/workspace/mine", "/tmp/t", "/home/agent/.aws/credentials"] {
+            assert!(said.contains(path), "{path} not in {said}");
+        }
+    }
+    assert_eq!(called["denials"].as_array().unwrap().len(), 5, "{told}");
+}
+
 #[test]
 fn a_session_cannot_write_its_own_record() {
     let world = World::new();
