@@ -13,6 +13,9 @@ const TEXT_BYTES_MAX: usize = 8970;
 /// Longer than all names of rights together.
 const BLOCKERS_BYTES_MAX: usize = 1024;
 
+/// How the kernel names the image that init is a fork of.
+const OWN_IMAGE: &[u8] = b"/memfd:cofferdam (deleted)";
+
 /// One record.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Record {
@@ -25,8 +28,9 @@ pub(crate) enum Record {
         /// On what: bytes of a path as the process sees it, or a port.
         target: Option<Vec<u8>>,
     },
-    /// A domain that refused for the first time, and the process that made it.
-    Allocated { domain: u64, pid: i32 },
+    /// A domain that refused for the first time, and the process that made it. `ours`: that was
+    /// this program, run from memory.
+    Allocated { domain: u64, pid: i32, ours: bool },
     /// A domain that is gone, and how often it refused in all.
     Deallocated { domain: u64, denials: u64 },
 }
@@ -116,7 +120,11 @@ fn domain(text: &[u8]) -> Option<Record> {
     let fields = fields(text)?;
     let domain = id(&fields)?;
     match only(&fields, "status")? {
-        b"allocated" => Some(Record::Allocated { domain, pid: number(only(&fields, "pid")?)? }),
+        b"allocated" => {
+            let exe = name(only(&fields, "exe")?)?;
+            let pid = number(only(&fields, "pid")?)?;
+            Some(Record::Allocated { domain, pid, ours: exe == OWN_IMAGE })
+        }
         b"deallocated" => {
             Some(Record::Deallocated { domain, denials: number(only(&fields, "denials")?)? })
         }
@@ -150,8 +158,13 @@ mod tests {
         assert_eq!(denied(port), target(2, "net.connect_tcp", b"80"));
         let domain =
             |text: &str| parse(1424, format!("audit(1.2:3): {text}\0").as_bytes()).unwrap();
-        let made = "domain=a status=allocated mode=enforcing pid=17 uid=0 exe=\"/x\" comm=\"y\"";
-        assert_eq!(domain(made), Ok(Record::Allocated { domain: 10, pid: 17 }));
+        let made = "domain=a status=allocated mode=enforcing pid=17 uid=0 exe=";
+        let by = |exe: &str| domain(&format!("{made}{exe} comm=\"y\""));
+        let allocated = |ours| Ok(Record::Allocated { domain: 10, pid: 17, ours });
+        assert_eq!(by("\"/usr/bin/x\""), allocated(false));
+        let own: String = super::OWN_IMAGE.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(by(&own), allocated(true));
+        assert_eq!(domain("domain=a status=allocated pid=17"), Err(Malformed));
         let gone = Ok(Record::Deallocated { domain: 10, denials: 29 });
         assert_eq!(domain("domain=a status=deallocated denials=29"), gone);
         assert_eq!(parse(1300, b"audit(1.2:3): arch=c000003e"), None);

@@ -64,6 +64,11 @@ impl Domains {
         self.by_id.entry(id).or_default()
     }
 
+    fn forget(&mut self, id: u64) {
+        self.by_id.remove(&id);
+        self.unowned.retain(|it| *it != id);
+    }
+
     fn of_session(&self, key: u64) -> Vec<u64> {
         let own = |domain: &Domain| domain.owner.as_ref().is_some_and(|it| it.session == key);
         self.by_id.iter().filter(|(_, domain)| own(domain)).map(|(id, _)| *id).collect()
@@ -85,7 +90,13 @@ impl Inner {
                 }
                 id
             }
-            Record::Allocated { domain: id, pid } => {
+            // Another program's, on things of the host: nothing of it may get into a session, also
+            // where its process has the number of an ended call's.
+            Record::Allocated { domain: id, ours: false, .. } => {
+                domains.forget(id);
+                return;
+            }
+            Record::Allocated { domain: id, pid, ours: true } => {
                 domains.domain(id).pid = Some(pid);
                 id
             }
