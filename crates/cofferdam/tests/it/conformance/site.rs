@@ -199,6 +199,7 @@ pub(super) fn launcher() -> Launcher {
         clock: Arc::new(Now),
         entropy: Arc::new(Counter),
         spare: false,
+        landlock_audit: false,
     })
     .unwrap()
 }
