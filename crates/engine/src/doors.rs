@@ -6,13 +6,13 @@ use std::sync::Arc;
 use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
 use cofferdam_contract::events::{CallEvent, CallOutcome, DenialEvent, EventBody, Started};
-use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
+use cofferdam_contract::ids::{DecisionId, RequestId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record, Spend};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;
 use cofferdam_journal::{Blob, Ledger, Page, Recorder, Redactor};
 use cofferdam_policy::Policy;
-use cofferdam_tools::{Book, Closing, Opening};
+use cofferdam_tools::{Book, Closing, Opening, SetAside};
 
 use crate::causes::Causes;
 use crate::parts::{Observer, Parts};
@@ -138,7 +138,7 @@ impl BookDoor {
 }
 
 impl Book for BookDoor {
-    fn open(&self, opening: Opening) -> PortFuture<'_, ReservationId> {
+    fn open(&self, opening: Opening) -> PortFuture<'_, SetAside> {
         Box::pin(async move {
             let Opening { call, session, tool, executable, input, tool_ms } = opening;
             let blob = self.blob(&input);
@@ -146,8 +146,9 @@ impl Book for BookDoor {
             let started = Started { call, session, tool, executable, input };
             let cause = self.causes.session(&started.session);
             let page = Page { cause, ..self.page(CallEvent::Started(started), vec![blob]) };
-            let reserved = self.ledger.take_for(BudgetKind::ToolMs, tool_ms, page).await;
-            reserved.map_err(Problem::from)
+            let reserved = self.ledger.take_up_to(BudgetKind::ToolMs, tool_ms, page).await;
+            let (reservation, tool_ms) = reserved.map_err(Problem::from)?;
+            Ok(SetAside { reservation, tool_ms })
         })
     }
 

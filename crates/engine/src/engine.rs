@@ -176,12 +176,26 @@ impl Engine {
     /// Advances, answers what is in the inbox, and advances again, until both are at rest.
     async fn drive(&self, live: &mut Live) -> Result<(), Problem> {
         loop {
+            self.heed_stop(live).await?;
             advance(live).await?;
             let waiting = self.parts.journal.take_commands(&live.run).await?;
             let Some(row) = waiting.into_iter().next() else {
                 return Ok(());
             };
             self.answer(live, row).await?;
+        }
+    }
+
+    /// A stop that lies there already is heard before the next stage: one whose storage fails
+    /// again and again would never come to its inbox.
+    async fn heed_stop(&self, live: &mut Live) -> Result<(), Problem> {
+        if !live.state().may_end() {
+            return Ok(());
+        }
+        let waiting = self.parts.journal.take_commands(&live.run).await?;
+        match waiting.into_iter().find(|row| stopper(row).is_some()) {
+            Some(row) => self.answer(live, row).await,
+            None => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@
 //! the database. Must never know what waits for a commit.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -88,16 +89,17 @@ impl Held {
         self.commit(|draft| draft.events(events.iter().cloned()))
     }
 
-    /// Sets `amount` aside and commits what it is for.
+    /// Sets as much within `bounds` aside as there is, and commits what it is for.
     pub(crate) fn reserve(
         &self,
         by: &Account,
-        (kind, amount): (BudgetKind, u64),
+        (kind, bounds): (BudgetKind, &RangeInclusive<u64>),
         page: &Page,
-    ) -> Result<Tried<ReservationId>, JournalError> {
+    ) -> Result<Tried<(ReservationId, u64)>, JournalError> {
         self.commit(|draft| {
             let left = draft.end.left.get(&kind).copied().unwrap_or(0);
-            if amount > left {
+            let amount = left.min(*bounds.end());
+            if amount < *bounds.start() {
                 return None;
             }
             let reservation = ReservationId::generate(&*self.clock, &*self.entropy);
@@ -106,7 +108,7 @@ impl Held {
             draft.blobs(&page.blobs)?;
             draft.events(std::iter::once(reserved).chain(page.events.iter().cloned()))?;
             draft.then = Then::Reserve(reservation.clone(), kind, amount);
-            Some(reservation)
+            Some((reservation, amount))
         })
     }
 

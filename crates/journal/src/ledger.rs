@@ -6,6 +6,7 @@
 //! counts as spent in full: that is invariant 7 after a crash.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -87,17 +88,42 @@ impl Ledger {
         amount: u64,
         page: Page,
     ) -> Result<ReservationId, JournalError> {
+        let taken = self.take_within(kind, amount..=amount, page).await?;
+        Ok(taken.0)
+    }
+
+    /// Sets aside as much of `most` as there is, if there is anything, and writes what it is for.
+    /// Also gives how much that is.
+    ///
+    /// # Errors
+    /// As [`Ledger::take`].
+    pub async fn take_up_to(
+        &self,
+        kind: BudgetKind,
+        most: u64,
+        page: Page,
+    ) -> Result<(ReservationId, u64), JournalError> {
+        self.take_within(kind, most.min(1)..=most, page).await
+    }
+
+    /// Sets aside as much within `bounds` as there is.
+    async fn take_within(
+        &self,
+        kind: BudgetKind,
+        bounds: RangeInclusive<u64>,
+        page: Page,
+    ) -> Result<(ReservationId, u64), JournalError> {
         let (held, by) = (&self.held, &*self.account);
         if let Some(done) =
-            held::commit(&self.writer, held, by.epoch, || held.reserve(by, (kind, amount), &page))
+            held::commit(&self.writer, held, by.epoch, || held.reserve(by, (kind, &bounds), &page))
                 .await?
         {
             return Ok(done);
         }
         let page = self.begin(page).await?;
-        let work = Reserve { account: Arc::clone(&self.account), kind, amount, page };
+        let work = Reserve { account: Arc::clone(&self.account), kind, bounds, page };
         let exhausted = match self.writer.run(work, Durability::Commit).await? {
-            Ok(reservation) => return Ok(reservation),
+            Ok(taken) => return Ok(taken),
             Err(exhausted) => exhausted,
         };
         let Exhausted { kind, asked, left } = exhausted;
@@ -273,25 +299,26 @@ pub(crate) fn enter_settled(
 struct Reserve {
     account: Arc<Account>,
     kind: BudgetKind,
-    amount: u64,
+    /// With less than its start left it is a refusal.
+    bounds: RangeInclusive<u64>,
     page: Begun,
 }
 
 impl Work for Reserve {
     /// A refusal is an outcome, not an error: its event must stay.
-    type Output = Result<ReservationId, Exhausted>;
+    type Output = Result<(ReservationId, u64), Exhausted>;
 
     fn of(&self) -> Option<(&RunId, bool)> {
         Some((&self.account.run, true))
     }
 
     async fn apply(&mut self, tx: &mut Tx<'_>) -> Result<Self::Output, JournalError> {
-        let Self { account, kind, amount, page } = self;
-        let (kind, amount) = (*kind, *amount);
+        let Self { account, kind, bounds, page } = self;
+        let kind = *kind;
         let left = left(tx, &account.run).await?.get(&kind).copied().unwrap_or(0);
         let mut tail = account.tail(tx).await?;
-        if amount > left {
-            let exhausted = Exhausted { kind, asked: amount, left };
+        if *bounds.start() > left {
+            let exhausted = Exhausted { kind, asked: *bounds.end(), left };
             let event = BudgetEvent::Exhausted(exhausted.clone());
             account.append(tx, &mut tail, (event, &page.cause))?;
             tail.store(tx).await?;
@@ -300,13 +327,14 @@ impl Work for Reserve {
             }
             return Ok(Err(exhausted));
         }
+        let amount = left.min(*bounds.end());
         let reservation = ReservationId::generate(tx.clock, tx.entropy);
         let reserved = Reserved { reservation: reservation.clone(), kind, amount };
         enter_reserved(&mut tail.script, &account.run, account.epoch, &reserved)?;
         account.append(tx, &mut tail, (BudgetEvent::Reserved(reserved), &page.cause))?;
         page.enter(tx, &mut tail)?;
         tail.store(tx).await?;
-        Ok(Ok(reservation))
+        Ok(Ok((reservation, amount)))
     }
 }
 

@@ -36,7 +36,16 @@ pub struct Opening {
     pub executable: Option<String>,
     /// The tool's input.
     pub input: Vec<u8>,
-    /// How much tool time is set aside for it.
+    /// How much tool time is to be set aside for it, at most.
+    pub tool_ms: u64,
+}
+
+/// What was set aside for a call.
+#[derive(Debug)]
+pub struct SetAside {
+    /// By this it is settled.
+    pub reservation: ReservationId,
+    /// What was asked for, or what the budget had left: at least 1.
     pub tool_ms: u64,
 }
 
@@ -57,8 +66,8 @@ pub struct Closing<'a> {
 /// Where calls are written down. Text is redacted there and kept under its digest.
 pub trait Book: Send + Sync {
     /// Reserves, keeps the input and records the intent: all of it or, with the refusal, nothing.
-    /// Comes back once that survives the death of this process.
-    fn open(&self, opening: Opening) -> PortFuture<'_, ReservationId>;
+    /// Comes back once that survives the death of this process. Refuses only where nothing is left.
+    fn open(&self, opening: Opening) -> PortFuture<'_, SetAside>;
 
     /// Keeps the output, records the outcome and settles: all of it or nothing. Gives the outcome
     /// with the digests of what was kept.
@@ -179,18 +188,24 @@ pub async fn call(doors: &Doors, request: CallRequest) -> Result<CallReport, Pro
     let plan = tool.plan(&request.input)?;
     let id = CallId::generate(&*doors.clock, &*doors.entropy);
     decide(doors, &id, tool, &plan).await?;
-    let timeout_ms = request.timeout_ms.unwrap_or(doors.call_timeout_ms).min(doors.call_timeout_ms);
+    let asked_ms = request.timeout_ms.unwrap_or(doors.call_timeout_ms).min(doors.call_timeout_ms);
     let opening = Opening {
         call: id.clone(),
         session: doors.hands.session().clone(),
         tool: request.tool.to_owned(),
         executable: plan.executable.clone(),
         input: request.input.to_string().into_bytes(),
-        tool_ms: timeout_ms,
+        tool_ms: asked_ms,
     };
-    let reservation = doors.book.open(opening).await?;
+    // The last of a budget can be spent to its end: the call gets what is left, and no more.
+    let SetAside { reservation, tool_ms: timeout_ms } = doors.book.open(opening).await?;
     let done = carry_out(doors, &id, plan, request, timeout_ms).await;
-    conclude(doors, id, reservation, timeout_ms, done).await
+    let report = conclude(doors, id, reservation, timeout_ms, done).await?;
+    if report.outcome.end == CallEnd::TimedOut && timeout_ms < asked_ms {
+        let detail = "the run's tool time was used up during the call";
+        return Err(Problem::new(Code::BudgetExhausted, detail));
+    }
+    Ok(report)
 }
 
 /// Asks policy; a plain allow is not worth an event, everything else is.

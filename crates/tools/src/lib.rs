@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use call::{
-    Book, CallReport, CallRequest, Closing, Doors, Ending, Hands, Opening, Running, call,
+    Book, CallReport, CallRequest, Closing, Doors, Ending, Hands, Opening, Running, SetAside, call,
 };
 pub use codemod::{Codemod, CodemodInput};
 pub use exec::{Exec, ExecInput};

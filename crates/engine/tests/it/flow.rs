@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cofferdam_contract::check::Verdict;
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_contract::request::DriverRequest;
+use cofferdam_contract::request::{DriverRequest, TaskType};
 use cofferdam_engine::{Answer, Command, Engine, Given, RunView, Unobserved};
 use cofferdam_tools::CallRequest;
 
@@ -223,6 +223,29 @@ async fn a_merge_that_others_built_upon_is_taken_back_by_a_proposal_of_its_own()
     let other = engine.admit(world.request(&["write", "file.txt", "x\n"])).await.unwrap().run;
     let refused = engine.admit_revert(&other, owner()).await.unwrap_err();
     assert_eq!(refused.code, Code::NotInState);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_stage_fails_again_and_again_by_storage_can_be_stopped() {
+    let world = World::new(14);
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let mut request = world.request(&["write", "file.txt", "two\n"]);
+    // One that goes on by itself, and so would never end.
+    request.task_type = TaskType::Autonomous;
+    let run = engine.admit(request).await.unwrap().run;
+    // Where bases are prepared there is no directory, whoever the tests are run by.
+    let bases = world.path("cache/bases");
+    let _ = std::fs::remove_dir_all(&bases);
+    std::fs::write(&bases, "").unwrap();
+    for _ in 0..2 {
+        let failed = engine.advance(&run, Arc::new(Unobserved)).await.unwrap_err();
+        assert_eq!(failed.code, Code::StorageFailed);
+        let resumed = command(&engine, &run, Command::Resume {}).await.unwrap_err();
+        assert_eq!(resumed.code, Code::StorageFailed);
+    }
+    assert_eq!(engine.show(&run).await.unwrap().state, "preparing");
+    let stopped = command(&engine, &run, Command::Stop {}).await.unwrap();
+    assert_eq!((stopped.view.state.as_str(), stopped.already), ("cancelled", false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

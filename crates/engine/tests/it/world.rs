@@ -1,7 +1,8 @@
 //! A world to run in: a repository, a state directory, and sessions that edit plain directories.
 //!
 //! Only the sandbox is replaced. What a session does is told by the executable's name: `write`
-//! writes a file, `fail` exits with 3, `nothing` does nothing, `hang` waits until it is ended.
+//! writes a file, `fail` exits with 3, `nothing` does nothing, `hang` waits until it is ended,
+//! `spend` takes so many milliseconds or, if that is longer, overstays its time limit by one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -351,6 +352,8 @@ struct PlainSession {
 struct Done {
     exit_code: i32,
     hang: Option<Ended>,
+    duration_ms: u64,
+    timed_out: bool,
 }
 
 impl Running for Done {
@@ -375,7 +378,7 @@ impl Running for Done {
 
 impl Done {
     fn end(self) -> CallResult {
-        let mut end = CallEnd::Exited;
+        let mut end = if self.timed_out { CallEnd::TimedOut } else { CallEnd::Exited };
         if let Some(ended) = &self.hang {
             let over = ended.0.lock().unwrap();
             drop(ended.1.wait_while(over, |over| !*over).unwrap());
@@ -389,7 +392,7 @@ impl Done {
             stdout: b"done".to_vec(),
             stderr: vec![],
             truncated: false,
-            duration_ms: 1,
+            duration_ms: self.duration_ms,
             denials: 0,
         }
     }
@@ -405,7 +408,7 @@ impl Hands for PlainSession {
             panic!("plain sessions have no residents");
         };
         let args: Vec<_> = args.iter().map(|it| it.to_str().unwrap()).collect();
-        let done = |exit_code| Done { exit_code, hang: None };
+        let done = |exit_code| Done { exit_code, hang: None, duration_ms: 1, timed_out: false };
         let done = match (executable.to_str().unwrap(), args.as_slice()) {
             ("write", [path, text]) => {
                 put(&self.dir, path, text.as_bytes());
@@ -417,7 +420,12 @@ impl Hands for PlainSession {
             }
             ("has", [path]) => done(i32::from(!self.dir.join(path).exists())),
             ("fail", []) => done(3),
-            ("hang", []) => Done { exit_code: 0, hang: Some(Arc::clone(&self.ended)) },
+            ("hang", []) => Done { hang: Some(Arc::clone(&self.ended)), ..done(0) },
+            ("spend", [ms]) => {
+                let ms: u64 = ms.parse().unwrap();
+                let timed_out = ms > spec.timeout_ms;
+                Done { duration_ms: ms.min(spec.timeout_ms + 1), timed_out, ..done(0) }
+            }
             _ => done(0),
         };
         Ok(Box::new(done))

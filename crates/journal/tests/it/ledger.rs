@@ -49,6 +49,31 @@ async fn a_reservation_and_its_event_come_together() {
 }
 
 #[tokio::test]
+async fn what_is_left_can_be_taken_to_its_end_and_no_further() {
+    let world = World::new();
+    let journal = world.open().await;
+    let hold = start(&journal, world.new_run()).await;
+    let ledger = journal.ledger(&hold, actor());
+    let up_to = |most| ledger.take_up_to(BudgetKind::ToolMs, most, Page::default());
+    let (first, amount) = up_to(499).await.unwrap();
+    assert_eq!(amount, 499);
+    let (_, amount) = up_to(u64::MAX).await.unwrap();
+    assert_eq!(amount, 1);
+    let refused = up_to(1).await;
+    assert!(matches!(refused, Err(JournalError::BudgetExhausted { asked: 1, left: 0, .. })));
+    ledger.close(first, 497).await.unwrap();
+    let (_, amount) = up_to(300).await.unwrap();
+    assert_eq!(amount, 2);
+    assert_eq!(journal.spent(hold.run()).await.unwrap().tool_ms, 500);
+    let events = budget_events(&journal.events(hold.run(), 0).await.unwrap());
+    let reserved = events.iter().filter_map(|event| match event {
+        BudgetEvent::Reserved(reserved) => Some(reserved.amount),
+        _ => None,
+    });
+    assert_eq!(reserved.collect::<Vec<_>>(), [499, 1, 2]);
+}
+
+#[tokio::test]
 async fn more_than_was_reserved_is_not_settled() {
     let world = World::new();
     let journal = world.open().await;
