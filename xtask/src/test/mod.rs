@@ -29,12 +29,6 @@ const STEPS: &[Step] = &[
     ("documentation", &[CARGO, "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"], &[DENY_WARNINGS]),
 ];
 
-/// Licences, bans and sources, for whoever has the program.
-const DENY: Step = (
-    "dependencies",
-    &["cargo-deny", "--locked", "--all-features", "check", "bans", "licenses", "sources"],
-    &[],
-);
 const NEXTEST: Step =
     ("tests", &[CARGO, "nextest", "run", "--locked", "--workspace"], &[SNAPSHOTS]);
 const CARGO_TEST: Step = ("tests", &[CARGO, "test", "--locked", "--workspace"], &[SNAPSHOTS]);
@@ -64,12 +58,6 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
 
 fn steps(runner: Runner) -> Vec<Step> {
     let mut steps = STEPS.to_vec();
-    if shell::probe(&["cargo-deny", "--version"]).is_some() {
-        steps.push(DENY);
-    } else {
-        println!("left out: cargo-deny is not installed (cargo install cargo-deny --locked),");
-        println!("          so licences, banned crates and sources are not checked here");
-    }
     match runner {
         Runner::Nextest => steps.extend([DOC_TESTS, NEXTEST]),
         Runner::Cargo => steps.push(CARGO_TEST),

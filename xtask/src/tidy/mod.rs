@@ -6,6 +6,7 @@
 
 mod arrows;
 mod code;
+mod dependencies;
 mod excuses;
 mod fresh;
 mod layers;
@@ -71,6 +72,7 @@ pub(crate) fn main(root: &Path, _args: &[String]) -> Outcome {
     let excuses = excuses::read(root)?;
     let mut offences = examine(&project, &excuses);
     offences.extend(fresh::generated(root));
+    offences.extend(dependencies::linked(root));
     for offence in &offences {
         println!("{offence}");
     }
