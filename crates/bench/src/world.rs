@@ -27,7 +27,7 @@ use cofferdam_engine::sessions::{Left, OpenSession, SessionOrder, Sessions};
 use cofferdam_engine::{Engine, Parts, Profiles};
 use cofferdam_journal::{Journal, JournalOptions, Redactor};
 use cofferdam_policy::{Profile, builtin};
-use cofferdam_repository::{Broker, BrokerOptions, Git, no_crash};
+use cofferdam_repository::{Broker, BrokerOptions, FETCH_TIMEOUT_MS, Git, no_crash};
 use cofferdam_sandbox::{
     CallIo, CallResult, CallSpec, Launcher, LauncherOptions, SessionEnd, View,
 };
@@ -150,6 +150,7 @@ impl World {
             git: Git::find(&path_variable())?,
             crash_point: no_crash(),
             fetch_environment: vec![],
+            fetch_timeout_ms: FETCH_TIMEOUT_MS,
         })?)
     }
 

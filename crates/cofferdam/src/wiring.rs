@@ -14,7 +14,7 @@ use cofferdam_engine::sessions::{OpenSession, SessionOrder, Sessions};
 use cofferdam_engine::{Engine, Parts, Profiles};
 use cofferdam_journal::{Journal, JournalOptions, Redactor, SecretBytes};
 use cofferdam_policy::Profile;
-use cofferdam_repository::{Broker, BrokerOptions, Git, no_crash};
+use cofferdam_repository::{Broker, BrokerOptions, FETCH_TIMEOUT_MS, Git, no_crash};
 use cofferdam_sandbox::{Launcher, LauncherOptions, Resident, View};
 
 use crate::config::{Config, Configuration};
@@ -197,6 +197,7 @@ pub(crate) async fn engine(dirs: &Dirs, configuration: &Configuration) -> Result
         git: git()?,
         crash_point: no_crash(),
         fetch_environment: fetch_environment(),
+        fetch_timeout_ms: FETCH_TIMEOUT_MS,
     })?;
     Ok(Engine::new(Parts {
         journal,

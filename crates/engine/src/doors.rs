@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
 use cofferdam_contract::events::{CallEvent, CallOutcome, DenialEvent, EventBody, Started};
-use cofferdam_contract::ids::{DecisionId, RequestId, RunId};
+use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record, Spend};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;

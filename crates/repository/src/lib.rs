@@ -27,6 +27,7 @@ mod reclaim;
 mod store;
 mod three_way;
 mod tree;
+mod waits;
 
 pub use base::{PreparedBase, Progress, Survey};
 pub use collect::{Collected, Retain};
@@ -36,6 +37,7 @@ pub use error::RepositoryError;
 pub use git::{Git, VERSION_MIN as GIT_VERSION_MIN};
 pub use locate::{Repository, Traits};
 pub use merge::{MergeKind, MergePlan, MergeRequest};
+pub use mirror::FETCH_TIMEOUT_MS;
 pub use reclaim::Writing;
 pub use store::{Broker, BrokerOptions, CrashPoint, ObjectFormat, no_crash};
 pub use three_way::Rebased;

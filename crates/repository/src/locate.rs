@@ -18,6 +18,7 @@ use crate::git::Place;
 use crate::lock::Lock;
 use crate::process::GitCommand;
 use crate::store::{Broker, Inner, ObjectFormat, parse_id};
+use crate::waits::{refuse_before_discovery, refuse_before_use};
 
 /// What is special about a repository. All of these are supported as far as they are explained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -88,9 +89,10 @@ impl Broker {
         if !path.is_dir() {
             return Err(RepositoryError::NotARepository(path.to_owned()));
         }
-        refuse_waiting(path)?;
+        refuse_before_discovery(&self.inner.options.git, path)?;
         let found = self.discover(path)?;
         let common_dir = common_dir(&found.git_dir)?;
+        refuse_before_use(&found.git_dir, &common_dir)?;
         let traits = Traits {
             bare: found.bare,
             shallow: found.shallow,
@@ -153,7 +155,7 @@ struct Found {
     shallow: bool,
 }
 
-fn path_of(line: &[u8]) -> PathBuf {
+pub(crate) fn path_of(line: &[u8]) -> PathBuf {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     PathBuf::from(std::ffi::OsString::from_vec(line.to_vec()))
 }
@@ -169,7 +171,7 @@ fn not_found(path: &Path, message: &str) -> RepositoryError {
 }
 
 /// The directory that a linked worktree shares with its repository (gitrepository-layout(5)).
-fn common_dir(git_dir: &Path) -> Result<PathBuf, RepositoryError> {
+pub(crate) fn common_dir(git_dir: &Path) -> Result<PathBuf, RepositoryError> {
     let failed = || RepositoryError::io("the repository's commondir file could not be read");
     let named = match read_small(&git_dir.join("commondir")) {
         Ok(Some(text)) => git_dir.join(path_of(&text)),
@@ -177,75 +179,6 @@ fn common_dir(git_dir: &Path) -> Result<PathBuf, RepositoryError> {
         Err(source) => return Err(failed()(source)),
     };
     fs::canonicalize(named).map_err(failed())
-}
-
-/// Files of a git directory that git opens before anything else (gitrepository-layout(5)).
-const FILES_READ: [&str; 8] = [
-    "HEAD",
-    "config",
-    "config.worktree",
-    "commondir",
-    "packed-refs",
-    "shallow",
-    "info/grafts",
-    "objects/info/alternates",
-];
-/// Most entries of `refs` that are looked at.
-const REFS_MAX: usize = 100_000;
-
-/// Refuses a repository in which git would wait for a FIFO or a device: it opens what it finds.
-fn refuse_waiting(path: &Path) -> Result<(), RepositoryError> {
-    let Some(git_dir) = path.ancestors().find_map(git_dir_at) else { return Ok(()) };
-    let common = common_dir(&git_dir).unwrap_or_else(|_| git_dir.clone());
-    for dir in [&git_dir, &common] {
-        for file in FILES_READ.iter().map(|name| dir.join(name)) {
-            refuse_if(&file, fs::metadata(&file).is_ok_and(|it| waits(it.file_type())))?;
-        }
-    }
-    let mut dirs = vec![common.join("refs"), git_dir.join("refs")];
-    let mut seen = 0;
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-            let Ok(kind) = entry.file_type() else { continue };
-            let linked = || fs::metadata(entry.path()).is_ok_and(|it| waits(it.file_type()));
-            refuse_if(&entry.path(), waits(kind) || (kind.is_symlink() && linked()))?;
-            seen += 1;
-            if kind.is_dir() && seen < REFS_MAX {
-                dirs.push(entry.path());
-            }
-        }
-    }
-    Ok(())
-}
-
-fn waits(kind: fs::FileType) -> bool {
-    use std::os::unix::fs::FileTypeExt as _;
-    kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket()
-}
-
-fn refuse_if(file: &Path, refused: bool) -> Result<(), RepositoryError> {
-    use std::os::unix::ffi::OsStrExt as _;
-    if !refused {
-        return Ok(());
-    }
-    let file = escape_bytes(file.as_os_str().as_bytes());
-    Err(RepositoryError::Unsupported {
-        reason: format!("{file} is a pipe, a socket or a device"),
-        remedy: "this is no repository that git made: clone it anew from its source".to_owned(),
-    })
-}
-
-/// The git directory of what is in `dir`, as git finds it: `.git`, what a file `.git` names, or
-/// `dir` itself.
-fn git_dir_at(dir: &Path) -> Option<PathBuf> {
-    let dot_git = dir.join(".git");
-    if dot_git.is_dir() {
-        return Some(dot_git);
-    }
-    if let Ok(Some(text)) = read_small(&dot_git) {
-        return Some(dir.join(path_of(text.strip_prefix(b"gitdir: ")?)));
-    }
-    (dir.join("objects").is_dir() && dir.join("refs").is_dir()).then(|| dir.to_owned())
 }
 
 /// A regular file of at most 64 KiB; `None` if there is none. Never waits, whatever is there.

@@ -11,7 +11,15 @@ use crate::lock::{Lock, Mode};
 use crate::process::GitCommand;
 use crate::store::{Broker, ObjectFormat, make_dir};
 
-const FETCH_TIMEOUT_MS: u64 = 1_800_000;
+/// How long a fetch may take: what [`BrokerOptions::fetch_timeout_ms`] is outside of tests.
+///
+/// [`BrokerOptions::fetch_timeout_ms`]: crate::BrokerOptions::fetch_timeout_ms
+pub const FETCH_TIMEOUT_MS: u64 = 1_800_000;
+/// Longest until a server has said what it has: nobody waits half an hour for a silent one.
+const ANSWER_TIMEOUT_MS: u64 = 60_000;
+/// Where certificates are, as other programs are told and as git is (git(1), http.sslCAInfo).
+const CERTIFICATES: [(&str, &str); 2] =
+    [("SSL_CERT_FILE", "GIT_SSL_CAINFO"), ("SSL_CERT_DIR", "GIT_SSL_CAPATH")];
 
 impl Broker {
     /// The git directory of the mirror of `url`, up to date, which stays while the lock is held.
@@ -42,6 +50,7 @@ impl Broker {
         let head = self
             .network_git(dir, "ls-remote")
             .args(["--symref", "--end-of-options", url, "HEAD"])
+            .timeout_ms(self.inner.options.fetch_timeout_ms.min(ANSWER_TIMEOUT_MS))
             .bytes()?;
         self.network_git(dir, "fetch")
             .args(["--quiet", "--prune", "--no-tags", "--no-write-fetch-head"])
@@ -64,10 +73,14 @@ impl Broker {
             .env("GIT_ALLOW_PROTOCOL", "https:ssh:file")
             .env("GIT_SSH_COMMAND", "ssh -oBatchMode=yes")
             .config("http.followRedirects=initial")
-            .timeout_ms(FETCH_TIMEOUT_MS);
+            // A transfer that stands still ends long before the time of the whole is over.
+            .config("http.lowSpeedLimit=1")
+            .config("http.lowSpeedTime=60")
+            .timeout_ms(self.inner.options.fetch_timeout_ms);
         for (name, value) in &self.inner.options.fetch_environment {
             if let Some(name) = name.to_str().filter(|name| !name.starts_with("GIT_")) {
-                command = command.env(name, value);
+                let of_git = CERTIFICATES.iter().find(|(general, _)| *general == name);
+                command = command.env(of_git.map_or(name, |(_, of_git)| of_git), value);
             }
         }
         command

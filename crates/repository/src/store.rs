@@ -33,6 +33,8 @@ pub struct BrokerOptions {
     pub crash_point: CrashPoint,
     /// Added to the environment of fetches: proxies, certificates, the socket of an ssh agent.
     pub fetch_environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    /// How long a fetch may take: [`FETCH_TIMEOUT_MS`](crate::FETCH_TIMEOUT_MS).
+    pub fetch_timeout_ms: u64,
 }
 
 /// A crash point that does nothing.

@@ -30,7 +30,7 @@ use cofferdam_engine::sessions::{Left, OpenSession, SessionOrder, Sessions};
 use cofferdam_engine::{Engine, Parts, Profiles};
 use cofferdam_journal::{FaultPlan, Journal, JournalOptions, Redactor};
 use cofferdam_policy::{Profile, builtin};
-use cofferdam_repository::{Broker, BrokerOptions, CrashPoint, Git};
+use cofferdam_repository::{Broker, BrokerOptions, CrashPoint, FETCH_TIMEOUT_MS, Git};
 use cofferdam_sandbox::{CallIo, CallResult, CallSpec, Program, SessionEnd};
 use cofferdam_tools::{Ending, Hands, Running};
 
@@ -172,6 +172,7 @@ impl World {
             git: Git::find(&std::env::var_os("PATH").unwrap())?,
             crash_point: self.crash_point(death.crossing),
             fetch_environment: vec![],
+            fetch_timeout_ms: FETCH_TIMEOUT_MS,
         })?;
         Ok(Engine::new(Parts {
             journal,

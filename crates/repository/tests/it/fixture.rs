@@ -15,7 +15,9 @@ use cofferdam_contract::ids::OperationKey;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::time::UtcTime;
-use cofferdam_repository::{Broker, BrokerOptions, CrashPoint, Git, Repository, no_crash};
+use cofferdam_repository::{
+    Broker, BrokerOptions, CrashPoint, FETCH_TIMEOUT_MS, Git, Repository, no_crash,
+};
 
 pub(crate) struct Fixture {
     pub(crate) dir: tempfile::TempDir,
@@ -137,6 +139,7 @@ pub(crate) fn broker_at(dir: &Path, crash_point: CrashPoint) -> Broker {
         git: Git::find(&std::env::var_os("PATH").unwrap()).unwrap(),
         crash_point,
         fetch_environment: Vec::new(),
+        fetch_timeout_ms: FETCH_TIMEOUT_MS,
     })
     .unwrap()
 }

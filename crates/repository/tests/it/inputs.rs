@@ -2,7 +2,7 @@
 
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::RepositorySource;
-use cofferdam_repository::{Git, RepositoryError};
+use cofferdam_repository::{FETCH_TIMEOUT_MS, Git, RepositoryError};
 
 use crate::fixture::{Fixture, broker_at, git_in, ok, put, script, write};
 
@@ -255,6 +255,7 @@ fn a_store_that_cannot_be_written_is_a_clear_error() {
         git: Git::find(&std::env::var_os("PATH").unwrap()).unwrap(),
         crash_point: cofferdam_repository::no_crash(),
         fetch_environment: Vec::new(),
+        fetch_timeout_ms: FETCH_TIMEOUT_MS,
     };
     let Err(error) = cofferdam_repository::Broker::open(options) else { panic!("it opened") };
     assert_eq!(code(error), Code::StorageFailed);

@@ -13,5 +13,7 @@ mod inputs;
 mod layers;
 mod merge;
 mod reclaim;
+mod remote;
 mod sources;
 mod tree;
+mod waits;
