@@ -11,6 +11,7 @@ mod page;
 mod report;
 mod repositories;
 mod runs;
+mod stops;
 mod workspaces;
 mod world;
 
@@ -41,7 +42,7 @@ fn asked() -> anyhow::Result<Asked> {
         match arg.as_str() {
             "--quick" => quick = true,
             "--only" => {
-                only.push(args.next().context("--only needs calls, runs, workspaces or bases")?)
+                only.push(args.next().context("--only needs the name of a table")?)
             }
             "--dir" => dir = args.next().map(PathBuf::from),
             "--program" => binary = args.next().map(PathBuf::from),
@@ -74,6 +75,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("runs") {
         tables.push(runs::table(&world, &small, rounds(40, 6, 2))?);
+    }
+    if wanted("stops") {
+        tables.push(stops::table(&world, &small, rounds(100, 10, 2))?);
     }
     if wanted("workspaces") {
         tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), 8)?);

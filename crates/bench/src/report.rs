@@ -71,6 +71,13 @@ impl Medians<'_> {
         }
     }
 
+    /// How long it takes at the worst, one in a hundred left out.
+    pub(crate) fn slowest(&self, what: &'static str, name: &str, goal: Option<Goal>) -> Claim {
+        let timing = self.0.iter().find(|timing| timing.name == name);
+        let value = timing.map_or(f64::NAN, |it| it.p99_us) / 1000.0;
+        Claim { what, value, unit: "ms", goal, where_it_goes: "" }
+    }
+
     /// How long it takes.
     pub(crate) fn median(&self, what: &'static str, name: &str, goal: Option<Goal>) -> Claim {
         Claim { what, value: self.of(name) / 1000.0, unit: "ms", goal, where_it_goes: "" }

@@ -23,8 +23,10 @@ use crate::run::{Turned, advance, turn};
 use crate::state::State;
 use crate::view::RunView;
 
-/// How often a holder looks into its inbox. A stop must be seen within 200 ms.
-const INBOX_EVERY: Duration = Duration::from_millis(50);
+/// How often a holder looks into its inbox. A stop must have ended everything within 200 ms.
+const INBOX_EVERY: Duration = Duration::from_millis(20);
+/// How often whoever gave a command to a holder looks for the answer.
+const ANSWER_EVERY: Duration = Duration::from_millis(5);
 
 /// Runs runs.
 #[derive(Clone)]
@@ -281,7 +283,7 @@ impl Engine {
                 Ok(hold) => {
                     self.advance_held(hold, Arc::clone(&observer), None).await?;
                 }
-                Err(JournalError::RunHeld(_)) => tokio::time::sleep(INBOX_EVERY).await,
+                Err(JournalError::RunHeld(_)) => tokio::time::sleep(ANSWER_EVERY).await,
                 Err(error) => return Err(error.into()),
             }
             if let Some(outcome) = self.parts.journal.find_command(&id).await?.outcome {
