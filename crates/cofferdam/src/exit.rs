@@ -21,6 +21,8 @@ pub(crate) const EXEC_SIGNALED: u8 = 128;
 
 /// With `redteam` and `doctor --attack`: an attack succeeded.
 pub(crate) const ESCAPED: u8 = 8;
+/// With `run`: a second signal left the run at once; what it came to is not known here.
+pub(crate) const LEFT_AT_ONCE: u8 = 130;
 
 /// What a command came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

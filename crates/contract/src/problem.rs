@@ -64,6 +64,10 @@ pub enum Outcome {
     BoundaryUnavailable = 6,
     /// The world is not as the command assumed.
     Conflict = 7,
+    /// Somebody stopped the run.
+    Stopped = 9,
+    /// What was to run or to hold did not: the driver failed, or evidence is not what was signed.
+    Failed = 10,
 }
 
 impl Outcome {
@@ -77,6 +81,8 @@ impl Outcome {
         Self::Exhausted,
         Self::BoundaryUnavailable,
         Self::Conflict,
+        Self::Stopped,
+        Self::Failed,
     ];
 
     /// The process exit code.
@@ -86,7 +92,7 @@ impl Outcome {
 }
 
 codes! {
-    Stopped, "stopped", Refused, "start a new run, or look at what was done with cofferdam show";
+    Stopped, "stopped", Stopped, "start a new run, or look at what was done with cofferdam show";
     Internal, "internal", Internal, "this is a defect: please report it with the output of cofferdam doctor --json";
     StorageFailed, "storage_failed", Internal, "check that the state directory is writable and has room, then run the command again";
     JournalCorrupt, "journal_corrupt", Internal, "run cofferdam journal verify to see where the chain breaks, and restore the state directory from a copy";
@@ -103,7 +109,7 @@ codes! {
     ExecutableUnavailable, "executable_unavailable", Usage, "name an executable that exists in the session: see what it sees with cofferdam exec -- ls /usr/bin";
     ExecutableDenied, "executable_denied", Refused, "use an executable that the profile allows";
     GateFailed, "gate_failed", GateFailed, "read the findings with cofferdam review and start again with a corrected change";
-    DriverFailed, "driver_failed", GateFailed, "read the driver's output with cofferdam show";
+    DriverFailed, "driver_failed", Failed, "read the driver's output with cofferdam show";
     BudgetExhausted, "budget_exhausted", Exhausted, "give a larger budget within the profile, or a smaller task";
     TimedOut, "timed_out", Exhausted, "give more time with --timeout, within the profile";
     DeadlinePassed, "deadline_passed", Exhausted, "send a new request with a later deadline";
@@ -118,7 +124,7 @@ codes! {
     BranchProtected, "branch_protected", Refused, "name a branch that the profile does not protect, or ask the operator";
     RunHeld, "run_held", Conflict, "another process holds the run; it has been told, wait for it or stop the run";
     IdempotencyMismatch, "idempotency_mismatch", Conflict, "the key was used for another request; take a new key";
-    EvidenceInvalid, "evidence_invalid", GateFailed, "the bundle is not what was signed: get it again from its source";
+    EvidenceInvalid, "evidence_invalid", Failed, "the bundle is not what was signed: get it again from its source";
 }
 
 /// An RFC 9457 problem.

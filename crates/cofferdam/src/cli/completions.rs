@@ -5,6 +5,7 @@ use cofferdam_contract::problem::Problem;
 
 use super::{Cli, Edge};
 use crate::exit::{DONE, Ending};
+use crate::output::objects::CompletionsObject;
 
 /// Print a completion script for a shell
 #[derive(clap::Args)]
@@ -17,6 +18,8 @@ pub(crate) struct Args {
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     let mut script = vec![];
     clap_complete::generate(args.shell, &mut Cli::command(), "cofferdam", &mut script);
-    edge.screen.bytes(&script)?;
+    let shell = args.shell.to_string();
+    let script = String::from_utf8_lossy(&script).into_owned();
+    edge.screen.show(&CompletionsObject { shell, script }, |_, object| object.script.clone())?;
     Ok(DONE)
 }

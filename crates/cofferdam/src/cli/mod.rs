@@ -56,7 +56,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "Exit codes: 0 done (awaiting approval is done), 1 internal, 2 usage, \
-    3 refused by policy, 4 gate failed, 5 budget or time out, 6 boundary unavailable, 7 conflict. \
+    3 refused by policy, 4 gate failed, 5 budget or time out, 6 boundary unavailable, 7 conflict, \
+    9 stopped, 10 the driver failed or evidence is not valid, 130 left at once by a second signal. \
     redteam ends with 8 if an attack succeeded. \
     exec and session exec end with the program's own code, or 125 where Cofferdam failed.";
 

@@ -12,6 +12,7 @@ use super::{Cli, Edge};
 use crate::config::Config;
 use crate::exit::{
     DONE, ESCAPED, EXEC_FAILED, EXEC_NOT_STARTED, EXEC_SIGNALED, EXEC_TIMED_OUT, Ending,
+    LEFT_AT_ONCE,
 };
 use crate::output::objects as of;
 
@@ -78,7 +79,8 @@ fn exit_codes(out: &mut String) {
     }
     let _ = writeln!(
         out,
-        "\n`redteam` ends with {ESCAPED} if an attack succeeded, and with 1 if one could not be \
+        "| {LEFT_AT_ONCE} | left at once | a second signal while `run` was stopping its run |\n\n\
+         `redteam` ends with {ESCAPED} if an attack succeeded, and with 1 if one could not be \
          decided or a denial that must be recorded was not."
     );
     let _ = writeln!(
@@ -120,6 +122,9 @@ fn objects(out: &mut String) {
     object::<of::ConfigObject>(out, "config show");
     object::<of::ConfigCheckObject>(out, "config check");
     object::<Profile>(out, "config show PROFILE");
+    object::<of::OutputObject>(out, "show --output");
+    object::<of::CompletionsObject>(out, "completions");
+    object::<crate::demo::DemoObject>(out, "demo");
     object::<Problem>(out, "a failure");
 }
 

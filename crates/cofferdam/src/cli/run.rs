@@ -13,7 +13,7 @@ use cofferdam_engine::{Command, Engine, Given, RunView};
 
 use super::request::{Ground, Wanted, duration, text_of};
 use super::{Edge, interrupted};
-use crate::exit::{DONE, Ending, of_run};
+use crate::exit::{DONE, Ending, LEFT_AT_ONCE, of_run};
 use crate::output::review;
 use crate::supervisor::client::ask_or_start;
 use crate::supervisor::wire::{Answer, Request};
@@ -91,7 +91,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     let advanced = advance(edge, &engine, &admitted.run).await;
     let view = match advanced {
         Ok(Some(view)) => view,
-        Ok(None) => return Ok(Ending::Program(130)),
+        Ok(None) => return Ok(Ending::Program(LEFT_AT_ONCE)),
         Err(problem) if problem.code == Code::RunHeld && admitted.existed => {
             engine.show(&admitted.run).await?
         }

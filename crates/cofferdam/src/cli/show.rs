@@ -7,6 +7,7 @@ use cofferdam_engine::Engine;
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
+use crate::output::objects::OutputObject;
 use crate::output::{Filter, review};
 
 /// Show the state of a run, what it came to and what it cost
@@ -16,7 +17,7 @@ pub(crate) struct Args {
     run: Option<RunId>,
     /// Show what its last call wrote to standard output and standard error instead, without what
     /// looked like a secret
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     output: bool,
 }
 
@@ -41,8 +42,18 @@ async fn show_output(edge: &Edge, engine: &Engine, run: &RunId) -> Result<Ending
     let Some(CallOutcome { stdout, stderr, .. }) = outcome else {
         return Err(Problem::new(Code::NotInState, "no call of the run has ended yet"));
     };
-    for digest in [stdout, stderr].into_iter().flatten() {
-        let text = engine.parts().journal.blob(&digest).await?;
+    let mut said = [vec![], vec![]];
+    for (digest, text) in [stdout, stderr].into_iter().zip(&mut said) {
+        if let Some(digest) = digest {
+            *text = engine.parts().journal.blob(&digest).await?;
+        }
+    }
+    if edge.screen.json {
+        let [stdout, stderr] = said.map(|text| String::from_utf8_lossy(&text).into_owned());
+        edge.screen.object(&OutputObject { run: run.clone(), stdout, stderr })?;
+        return Ok(DONE);
+    }
+    for text in said {
         if edge.screen.terminal {
             let (mut filter, mut shown) = (Filter::new(), vec![]);
             filter.push(&text, &mut shown);

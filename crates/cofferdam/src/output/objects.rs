@@ -49,6 +49,26 @@ pub(crate) struct StartObject {
     pub(crate) capabilities: CapabilityReport,
 }
 
+/// `show --output --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct OutputObject {
+    /// The run.
+    pub(crate) run: RunId,
+    /// What its last call wrote to standard output, without what looked like a secret.
+    pub(crate) stdout: String,
+    /// The same of standard error.
+    pub(crate) stderr: String,
+}
+
+/// `completions --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct CompletionsObject {
+    /// The shell.
+    pub(crate) shell: String,
+    /// What the shell is to read.
+    pub(crate) script: String,
+}
+
 /// `session list --json`.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub(crate) struct SessionsObject {

@@ -104,6 +104,7 @@ fn run_line(event: &RunEvent) -> Option<String> {
                 None => format!("ended, {state}"),
             }
         }
-        RunEvent::Prepared(_) | RunEvent::Checkpointed(_) | RunEvent::Attested(_) => return None,
+        RunEvent::Checkpointed(kept) => format!("checkpoint after {}", kept.label),
+        RunEvent::Prepared(_) | RunEvent::Attested(_) => return None,
     })
 }

@@ -53,6 +53,7 @@ fn evidence_and_journal_can_be_verified() {
     let run = world.edit("echo goodbye > greeting.txt");
     world.run(&["approve", "--digest", text(&run, "digest")]).expect(0);
     let exported = world.run(&["evidence", "export", "-o", "../bundle", "--json"]).object(0);
+    insta::assert_json_snapshot!("evidence_export_json", shape(&exported));
     assert_eq!(text(&exported, "run"), text(&run, "run"));
     let verified = world.run(&["evidence", "verify", "../bundle", "--json"]).object(0);
     insta::assert_json_snapshot!("evidence_verify_json", shape(&verified));
@@ -68,7 +69,7 @@ fn evidence_and_journal_can_be_verified() {
     let mut patch = std::fs::read(&events).unwrap();
     *patch.last_mut().unwrap() ^= 1;
     std::fs::write(&events, patch).unwrap();
-    let tampered = world.run(&["evidence", "verify", "../bundle", "--json"]).object(4);
+    let tampered = world.run(&["evidence", "verify", "../bundle", "--json"]).object(10);
     assert_eq!(tampered["ok"], false);
 
     let intact = world.run(&["journal", "verify", "--json"]).object(0);

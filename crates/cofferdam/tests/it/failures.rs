@@ -51,6 +51,13 @@ fn policy_says_no() {
 }
 
 #[test]
+fn a_driver_that_fails_is_told_from_a_gate_that_refuses() {
+    let world = World::new();
+    let failed = world.run(&["run", "--json", "--", "sh", "-c", "exit 3"]).object(10);
+    assert_eq!(text(&failed["problem"], "code"), "driver_failed");
+}
+
+#[test]
 fn the_gate_says_no() {
     let world = World::new();
     let args = ["run", "--allow", "docs/**", "--json", "--", "sh", "-c", "echo > elsewhere"];
@@ -121,5 +128,6 @@ fn a_mistake_in_the_configuration_is_shown_with_its_line() {
     world.configure("config.toml", "profile = \"assist\"\nprofle = 1\n");
     assert_eq!(world.run(&["run", "--", "true"]).refusal(2), "configuration_invalid");
     let checked = world.run(&["config", "check", "--json"]).object(2);
+    insta::assert_json_snapshot!("config_check_json", crate::world::shape(&checked));
     assert_eq!((&checked["ok"], &checked["files"][0]["line"]), (&false.into(), &2.into()));
 }

@@ -73,7 +73,9 @@ fn the_reference_tells_exit_codes_and_configuration() {
         assert!(configuration.contains(said), "{said}");
     }
     let objects = world.run(&["__reference", "objects"]).expect(0);
-    assert!(objects.contains("## exec, session exec"));
+    for said in ["## exec, session exec", "## demo", "## completions", "## show --output"] {
+        assert!(objects.contains(said), "{said}");
+    }
 }
 
 #[test]
@@ -111,6 +113,8 @@ fn a_run_that_waits_keeps_its_text_and_an_ended_one_does_not() {
     world.edit("echo said; echo 1 > a");
     assert_eq!(world.run(&["prune", "--json"]).object(0)["runs"], 0);
     assert_eq!(world.run(&["show", "--output"]).expect(0), "said\n");
+    let said = world.run(&["show", "--output", "--json"]).object(0);
+    assert_eq!((text(&said, "stdout"), text(&said, "stderr")), ("said\n", ""));
     world.run(&["reject", "--reason", "no"]).expect(0);
     assert_eq!(world.run(&["prune", "--json"]).object(0)["runs"], 1);
     assert_ne!(world.run(&["show", "--output"]).code, Some(0));
@@ -121,7 +125,10 @@ fn a_run_that_waits_keeps_its_text_and_an_ended_one_does_not() {
 fn completions_name_the_commands() {
     let world = World::empty();
     for shell in ["bash", "zsh", "fish"] {
-        assert!(world.run(&["completions", shell]).expect(0).contains("rollback"), "{shell}");
+        let script = world.run(&["completions", shell]).expect(0);
+        assert!(script.contains("rollback"), "{shell}");
+        let object = world.run(&["completions", shell, "--json"]).object(0);
+        assert_eq!(object, serde_json::json!({ "shell": shell, "script": script }));
     }
 }
 

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 const ATTACKS_MIN: usize = 10;
 const INVARIANTS: usize = 9;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// One line of a table: the file and the test.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Attack {
-    file: String,
-    test: String,
+pub(crate) struct Attack {
+    pub(crate) file: String,
+    pub(crate) test: String,
 }
 
 /// The attacks of each section of the page, and rows that are none.
@@ -39,7 +39,7 @@ fn attacks(page: &str) -> (Vec<Vec<Attack>>, Vec<String>) {
 }
 
 /// Whether the file holds a test of that name: an attribute or a property, and the function.
-fn exists(attack: &Attack) -> bool {
+pub(crate) fn exists(attack: &Attack) -> bool {
     let Ok(source) = std::fs::read_to_string(root().join("crates").join(&attack.file)) else {
         return false;
     };

@@ -105,3 +105,72 @@ fn an_approval_that_is_killed_half_way_is_finished_once() {
         judge_applied(&world);
     }
 }
+
+/// Writes a file that is different each time, so that a setup that ran twice would be seen.
+const SETUP: &str = "extends = \"autonomous\"\n[session]\nsetup = [\"dd\", \"if=/dev/urandom\", \
+    \"of=made.bin\", \"bs=64\", \"count=1\", \"status=none\"]\n";
+
+#[test]
+fn a_run_that_is_killed_after_its_checkpoint_is_restored_from_it() {
+    let world = World::new();
+    world.configure("profiles/autonomous.toml", SETUP);
+    let script = format!("git hash-object made.bin; {}", agent(&world));
+    let args = ["run", "--profile", "autonomous", "--task", "t", "--", "sh", "-c", &script];
+    assert!(kill_at(&world, &args, "calling sh"));
+    assert_eq!(shown(&world)["state"], "working");
+    let kept = events(&world, "run.checkpointed");
+    assert_eq!(kept.len(), 1);
+    world.run(&["resume"]).expect(0);
+    assert_eq!(shown(&world)["state"], "awaiting_approval");
+    // It was not made anew: what the agent found is what the checkpoint held and the result holds.
+    assert_eq!(events(&world, "run.checkpointed"), kept);
+    assert_eq!(events(&world, "run.resumed").len(), 1);
+    let found = world.run(&["show", "--output"]).expect(0);
+    approve(&world);
+    judge_applied(&world);
+    let store = format!("--git-dir={}", world.state().join("store/sha1.git").display());
+    let made = format!("{}:made.bin", kept[0]["tree"].as_str().unwrap());
+    assert_eq!(world.git(&[&store, "rev-parse", &made]), found.trim_end());
+    let branch = world.git(&["for-each-ref", "--format=%(refname)", "refs/heads/cofferdam"]);
+    assert_eq!(world.git(&["rev-parse", &format!("{branch}:made.bin")]), found.trim_end());
+    await_no_process(&world);
+}
+
+/// What the newest run's events of one type say.
+fn events(world: &World, kind: &str) -> Vec<serde_json::Value> {
+    let all = world.run(&["events", "--json"]).object(0);
+    let all = all["events"].as_array().unwrap().iter();
+    all.filter(|it| it["body"]["type"] == kind).map(|it| it["body"]["data"].clone()).collect()
+}
+
+/// How many processes of this host carry the world's marker.
+fn marked(world: &World) -> usize {
+    let marker = world.home().to_string_lossy().replace('/', "-");
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = entries.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(&marker)).count()
+}
+
+#[test]
+fn a_stop_leaves_no_process_however_they_cling_to_life() {
+    let world = World::new();
+    let marker = world.home().to_string_lossy().replace('/', "-");
+    let deaf = "trap '' TERM INT HUP QUIT; while :; do sleep 600; done";
+    let script = format!(
+        "trap '' TERM INT HUP QUIT
+         for i in 1 2 3; do sh -c \"{deaf} # {marker}\" & done
+         setsid sh -c \"{deaf} # {marker}\" < /dev/null > /dev/null 2>&1 &
+         while :; do wait; done"
+    );
+    let run = world.run(&["run", "--detach", "--json", "--", "sh", "-c", &script]).object(0);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    // The control: they are seen as long as the run goes on. The agent names the marker, too.
+    while marked(&world) < 5 {
+        assert!(std::time::Instant::now() < until, "the agent's processes are not there");
+        std::thread::yield_now();
+    }
+    let run = run["run"].as_str().unwrap();
+    let stopped = world.run(&["stop", run, "--json"]).object(0);
+    assert_eq!(marked(&world), 0, "a process outlived the stop of its run");
+    assert_eq!(stopped["state"], "cancelled");
+}

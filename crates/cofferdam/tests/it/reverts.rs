@@ -48,7 +48,7 @@ fn a_revert_that_conflicts_with_what_was_built_is_no_proposal_and_moves_nothing(
     std::fs::write(world.cwd.join("greeting.txt"), "changed since\n").unwrap();
     let tip = world.commit("theirs again");
     world.git(&["checkout", "-q", "main"]);
-    let inverse = world.run(&["rollback", &id, "--json"]).object(4);
+    let inverse = world.run(&["rollback", &id, "--json"]).object(10);
     assert_eq!((text(&inverse, "state"), text(&inverse, "reverts")), ("failed", &*id));
     assert_eq!(world.git(&["rev-parse", "target"]), tip);
 }

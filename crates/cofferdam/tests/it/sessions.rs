@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 use std::sync::Barrier;
 
-use crate::world::{World, shape, text, wait_for_end};
+use crate::world::{World, binary, shape, text, wait_for_end};
 
 #[test]
 fn a_session_keeps_what_calls_left_until_it_is_ended() {
@@ -46,6 +46,9 @@ fn start_tells_the_boundary_and_exec_tells_what_came_of_it() {
     assert_eq!(fields, ["capabilities", "run", "session"]);
     let capabilities = &started["capabilities"];
     insta::assert_json_snapshot!("session_start_limits", shape(&capabilities["limits"]));
+    for name in ["walls", "event_sources"] {
+        insta::assert_json_snapshot!(format!("session_start_{name}"), shape(&capabilities[name]));
+    }
     assert_eq!(capabilities["walls"].as_array().unwrap().len(), 20);
     assert!(!capabilities["event_sources"].as_array().unwrap().is_empty());
     let called = world.run_with(b"x", &["session", "exec", "--json", "--", "cat"]).object(0);
@@ -168,7 +171,7 @@ fn the_supervisor_inherits_nothing_but_its_own() {
     shell.env_clear().envs(start.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.current_dir(&world.cwd);
     shell.args(["-c", "exec 9>&1 >/dev/null; exec \"$0\" session start"]);
-    shell.arg(env!("CARGO_BIN_EXE_cofferdam")).stdout(theirs).stdin(Stdio::null());
+    shell.arg(binary()).stdout(theirs).stdin(Stdio::null());
     assert!(shell.status().unwrap().success());
     drop(shell);
     // Ends once nobody holds the other end any more, the living supervisor included.

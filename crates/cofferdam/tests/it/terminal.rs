@@ -76,6 +76,38 @@ fn a_terminal_is_given_on_request_and_filtered_too() {
 }
 
 #[test]
+fn on_a_terminal_of_ones_own_input_and_exit_code_pass_and_control_sequences_do_not() {
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    let script = format!("echo ready; read -r line; {ATTACK}; echo \"got $line\"; exit 7");
+    for command in [["session", "exec"].as_slice(), &["exec"]] {
+        let (mut master, inside) = terminal();
+        let end = || Stdio::from(inside.try_clone().unwrap());
+        let args = [command, &["-t", "--", "sh", "-c", &script]].concat();
+        let mut child =
+            world.command(&args).stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+        drop(inside);
+        let mut seen = vec![];
+        let next = |master: &mut File, seen: &mut Vec<u8>| {
+            let mut byte = [0];
+            // A terminal that nobody holds any more reads as an error.
+            let more = master.read(&mut byte).is_ok_and(|count| count == 1);
+            seen.extend(more.then_some(byte[0]));
+            more
+        };
+        while !seen.ends_with(b"ready\r\n") {
+            assert!(next(&mut master, &mut seen), "{:?}", String::from_utf8_lossy(&seen));
+        }
+        master.write_all(b"typed\r").unwrap();
+        while next(&mut master, &mut seen) {}
+        let seen = String::from_utf8(seen).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7), "{seen:?}");
+        assert!(seen.contains("abc\x1b[31mred\x1b[0m") && seen.contains("got typed"), "{seen:?}");
+        assert!(!seen.contains("\x1b]") && !seen.contains("\x1b[2J"), "{seen:?}");
+    }
+}
+
+#[test]
 fn a_diff_is_escaped_on_a_terminal_and_exact_elsewhere() {
     let world = World::new();
     world.edit("printf 'x\\033[2Jy\\n' > greeting.txt");

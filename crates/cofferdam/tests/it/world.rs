@@ -9,6 +9,15 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
+/// Where the tests find the binary once they run from elsewhere, as another user.
+pub(crate) const BINARY_VARIABLE: &str = "COFFERDAM_TESTS_BINARY";
+
+/// The binary that is tested.
+pub(crate) fn binary() -> PathBuf {
+    let copied = std::env::var_os(BINARY_VARIABLE);
+    copied.map_or_else(|| env!("CARGO_BIN_EXE_cofferdam").into(), PathBuf::from)
+}
+
 /// What came of one command.
 #[derive(Debug)]
 pub(crate) struct Done {
@@ -119,7 +128,7 @@ impl World {
 
     /// The binary with these arguments, and nothing on standard input.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        let mut command = Command::new(binary());
         self.environment(&mut command);
         command.args(args).stdin(Stdio::null());
         command

@@ -155,7 +155,11 @@ fn in_a_journal_that_was_written_over() {
     let done = world.run(&["approve", text(&mine, "run"), "--digest", digest]);
     assert_eq!(done.refusal(1), "journal_corrupt");
     assert_eq!(branches(&world), "");
-    assert_eq!(world.run(&["journal", "verify"]).code, Some(1));
+    let told = world.run(&["journal", "verify", "--json"]).object(1);
+    let fault = told["faults"][0].as_object().unwrap();
+    let fields: Vec<_> = fault.keys().map(String::as_str).collect();
+    assert_eq!(fields, ["detail", "run", "sequence"], "{told}");
+    assert_eq!(fault["run"], mine["run"]);
     std::fs::write(&file, good).unwrap();
     world.run(&["approve", text(&mine, "run"), "--digest", digest]).expect(0);
 }

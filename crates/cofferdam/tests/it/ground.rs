@@ -1,0 +1,227 @@
+//! What a session is opened on, through the binary: carried directories, the repository's own path,
+//! setup and its checkpoint, repositories by path and by URL, and limits of disk and files.
+
+use serde_json::Value;
+
+use crate::snapshot::Snapshot;
+use crate::world::{World, text};
+
+/// What the newest run's driver printed.
+fn printed(world: &World) -> String {
+    world.run(&["show", "--output"]).expect(0)
+}
+
+/// The newest run's events of one type.
+fn events(world: &World, kind: &str) -> Vec<Value> {
+    let all = world.run(&["events", "--json"]).object(0);
+    let all = all["events"].as_array().unwrap().iter();
+    all.filter(|it| text(&it["body"], "type") == kind)
+        .map(|it| it["body"]["data"].clone())
+        .collect()
+}
+
+fn url(world: &World) -> String {
+    format!("file://{}", world.cwd.display())
+}
+
+#[test]
+fn a_carried_directory_is_there_and_stays_as_it_is() {
+    let world = World::new();
+    std::fs::write(world.cwd.join(".gitignore"), "target\nsrc/target\n").unwrap();
+    world.commit("ignore");
+    std::fs::create_dir(world.cwd.join("target")).unwrap();
+    std::fs::write(world.cwd.join("target/built"), "built before\n").unwrap();
+    let before = Snapshot::of(&world.cwd);
+    let script = "cat target/built; echo over > target/built; echo new > target/new; \
+                  echo bye > greeting.txt";
+    let carried = ["--carry", "target", "--", "sh", "-c", script];
+    assert_eq!(world.run(&[&["exec"], &carried[..]].concat()).expect(0), "built before\n");
+    let run = world.run(&[&["run", "--json"], &carried[..]].concat()).object(0);
+    assert_eq!((printed(&world).as_str(), &run["files_changed"]), ("built before\n", &1.into()));
+    world.run(&["session", "start", "--carry", "target"]).expect(0);
+    let seen = world.run(&["session", "exec", "--", "sh", "-c", script]).expect(0);
+    assert_eq!(seen, "built before\n");
+    world.run(&["session", "end"]).expect(0);
+    before.assert_kept(&world.cwd, &[]);
+    // The control: it is not there unless it is asked for, and nothing else can be asked for.
+    world.run(&["exec", "--", "test", "-e", "target"]).expect(1);
+    let done = world.run(&["exec", "--carry", "src", "--", "true"]);
+    assert_eq!(done.refusal(125), "policy_denied");
+    let done = world.run(&["exec", "--carry", "node_modules", "--", "true"]);
+    assert_eq!(done.refusal(125), "request_invalid");
+}
+
+#[test]
+fn a_workspace_can_be_at_the_repositorys_own_path() {
+    let world = World::new();
+    world.configure("profiles/own.toml", "[session]\nworkspace_path = \"same\"\n");
+    let own = format!("{}\n", world.cwd.display());
+    assert_eq!(world.run(&["exec", "--profile", "own", "--", "pwd"]).expect(0), own);
+    assert_eq!(world.run(&["exec", "--", "pwd"]).expect(0), "/workspace\n");
+    let script = format!("cd '{}' && pwd && echo bye > greeting.txt", world.cwd.display());
+    let args = ["run", "--json", "--profile", "own", "--", "sh", "-c", &script];
+    let run = world.run(&args).object(0);
+    assert_eq!((text(&run, "state"), printed(&world)), ("awaiting_approval", own));
+    assert_eq!(std::fs::read_to_string(world.cwd.join("greeting.txt")).unwrap(), "hello\n");
+}
+
+#[test]
+fn setup_runs_before_work_and_its_result_is_a_checkpoint() {
+    let world = World::new();
+    let setup = "[session]\nsetup = [\"sh\", \"-c\", \"echo made > made.txt; exit 0\"]\n";
+    world.configure("profiles/own.toml", setup);
+    world.configure("profiles/broken.toml", &setup.replace("exit 0", "exit 9"));
+    let agent = ["--", "sh", "-c", "cat made.txt; echo bye > greeting.txt"];
+    let run = world.run(&[&["run", "--json", "--profile", "own"], &agent[..]].concat()).object(0);
+    assert_eq!((printed(&world).as_str(), &run["files_changed"]), ("made\n", &2.into()));
+    let kept = events(&world, "run.checkpointed");
+    assert_eq!((kept.len(), text(&kept[0], "label")), (1, "setup"));
+    let failed =
+        world.run(&[&["run", "--json", "--profile", "broken"], &agent[..]].concat()).object(10);
+    assert_eq!(text(&failed["problem"], "code"), "driver_failed");
+    assert_eq!(events(&world, "call.started").len(), 1, "the agent was not started");
+}
+
+#[test]
+fn a_change_can_be_a_revision_of_the_repository() {
+    let world = World::new();
+    world.git(&["checkout", "-q", "-b", "elsewhere"]);
+    std::fs::write(world.cwd.join("greeting.txt"), "from elsewhere\n").unwrap();
+    std::fs::write(world.cwd.join("bytes"), [0, 159, 146, 150]).unwrap();
+    let made = world.commit("by another agent");
+    world.git(&["checkout", "-q", "main"]);
+    for revision in ["elsewhere", &made] {
+        let args = ["run", "--json", "--driver", "patch", "--from", revision];
+        let run = world.run(&args).object(0);
+        assert_eq!((text(&run, "state"), &run["files_changed"]), ("awaiting_approval", &2.into()));
+        let approved =
+            world.run(&["approve", "--digest", text(&run, "digest"), "--json"]).object(0);
+        let tree = |commit: &str| world.git(&["rev-parse", &format!("{commit}^{{tree}}")]);
+        assert_eq!(tree(text(&approved, "commit")), tree(&made));
+    }
+    let args = ["run", "--json", "--driver", "patch", "--from", "nowhere"];
+    let run = world.run(&args).object(2);
+    assert_eq!(text(&run["problem"], "code"), "revision_unknown");
+}
+
+#[test]
+fn a_repository_is_named_by_path_or_by_url_from_anywhere() {
+    let world = World::new();
+    let before = Snapshot::of(&world.cwd);
+    let from_home = |args: &[&str]| {
+        let output = world.command(args).current_dir(world.home()).output().unwrap();
+        crate::world::Done::of(output)
+    };
+    let (path, url) = (world.cwd.to_str().unwrap(), url(&world));
+    for repository in [path, &format!("{path}/src"), &url] {
+        let seen = from_home(&["exec", "--repo", repository, "--", "cat", "greeting.txt"]);
+        assert_eq!(seen.expect(0), "hello\n", "{repository}");
+        let started = from_home(&["session", "start", "--repo", repository, "--json"]).object(0);
+        let session = text(&started, "session");
+        let seen = from_home(&["session", "exec", session, "--", "cat", "greeting.txt"]);
+        assert_eq!(seen.expect(0), "hello\n", "{repository}");
+        from_home(&["session", "end", session]).expect(0);
+        let script = "echo bye > greeting.txt";
+        let run = ["run", "--json", "--repo", repository, "--", "sh", "-c", script];
+        let run = from_home(&run).object(0);
+        assert_eq!(text(&run, "state"), "awaiting_approval", "{repository}");
+        let diff = from_home(&["diff", text(&run, "run")]).expect(0);
+        assert!(diff.contains("-hello\n+bye\n"), "{diff}");
+    }
+    // What is approved for a URL is written to our mirror of it.
+    let runs = from_home(&["list", "--json", "--limit", "1"]).object(0);
+    let run = text(&runs["runs"][0], "run");
+    let digest = text(&runs["runs"][0], "digest");
+    let approved = from_home(&["approve", run, "--digest", digest, "--json"]).object(0);
+    assert_eq!(text(&approved, "state"), "applied");
+    before.assert_kept(&world.cwd, &[]);
+    let absent = from_home(&["exec", "--repo", &format!("{url}-absent"), "--", "true"]);
+    assert_eq!(absent.refusal(125), "repository_unsupported");
+}
+
+/// A profile with these limits, and a session of it in which a script is called.
+fn limited(world: &World, limits: &str, script: &str) -> Value {
+    world.configure("profiles/own.toml", &format!("[limits]\n{limits}\n"));
+    world.run(&["session", "start", "--profile", "own"]).expect(0);
+    let args = ["session", "exec", "--json", "--", "sh", "-c", script];
+    let done = world.run(&args);
+    let called: Value = serde_json::from_str(&done.stdout).unwrap();
+    // The session is there still, so that what is too much can be removed.
+    let listed = world.run(&["session", "list", "--json"]).object(0);
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    world.run(&["session", "end"]).expect(0);
+    called
+}
+
+#[test]
+fn a_session_that_writes_more_than_its_limit_is_stopped_and_told_why() {
+    let world = World::new();
+    let bytes = "head -c 20000000 /dev/zero > large";
+    let files = "mkdir many; cd many; for i in $(seq 1500); do : > $i; done";
+    for (limits, script) in [("disk_bytes = 10000000", bytes), ("inodes = 1000", files)] {
+        // Longer than any test, so that only the limit can end it.
+        let called = limited(&world, limits, &format!("{script}; exec sleep 6000"));
+        let denials = called["denials"].as_array().unwrap();
+        let rules: Vec<_> = denials.iter().map(|it| text(it, "rule")).collect();
+        assert_eq!((&called["exit_code"], rules), (&Value::Null, vec!["limit.disk"]), "{called}");
+        // The control: with more room the same script comes to its end.
+        let called = limited(&world, "", script);
+        assert_eq!(called["exit_code"], 0, "{called}");
+        assert_eq!(called["denials"], serde_json::json!([]));
+    }
+}
+
+#[test]
+fn what_a_background_call_leaves_lives_until_the_session_ends() {
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    world.run(&["session", "exec", "--", "mkfifo", "/tmp/meeting"]).expect(0);
+    // What it leaves must not hold the outputs of this call, which are this test's pipes.
+    let waits = "(read word < /tmp/meeting; echo $word > /tmp/heard; echo done > /tmp/meeting) \
+                 > /dev/null 2>&1 < /dev/null & :";
+    // A call in the foreground takes what it left with it: nobody reads, so nothing is heard.
+    world.run(&["session", "exec", "--", "sh", "-c", waits]).expect(0);
+    let says = "timeout 1 sh -c 'echo word > /tmp/meeting'";
+    world.run(&["session", "exec", "--", "sh", "-c", says]).expect(124);
+    world.run(&["session", "exec", "--background", "--", "sh", "-c", waits]).expect(0);
+    let says = "echo word > /tmp/meeting; read answer < /tmp/meeting; cat /tmp/heard";
+    assert_eq!(world.run(&["session", "exec", "--", "sh", "-c", says]).expect(0), "word\n");
+}
+
+#[test]
+fn lists_and_events_are_narrowed_as_asked() {
+    let mut world = World::new();
+    let first = world.edit("echo 1 > greeting.txt");
+    let second = world.edit("echo 2 > greeting.txt");
+    let runs = |world: &World, more: &[&str]| -> Vec<String> {
+        let listed = world.run(&[&["list", "--json"], more].concat()).object(0);
+        let rows = listed["runs"].as_array().unwrap().iter();
+        rows.map(|row| text(row, "run").to_owned()).collect()
+    };
+    assert_eq!(runs(&world, &[]), [text(&second, "run"), text(&first, "run")]);
+    assert_eq!(runs(&world, &["--limit", "1"]), [text(&second, "run")]);
+    assert_eq!(runs(&world, &["--here"]).len(), 2);
+    let all = world.run(&["events", "--json"]).object(0);
+    let later = world.run(&["events", "--json", "--from", "3"]).object(0);
+    let (all, later) = (all["events"].as_array().unwrap(), later["events"].as_array().unwrap());
+    assert_eq!(later.as_slice(), &all[3..]);
+    world.cwd = world.cwd.with_file_name("other");
+    std::fs::create_dir(&world.cwd).unwrap();
+    world.git(&["init", "-q", "."]);
+    assert_eq!((runs(&world, &["--here"]).len(), runs(&world, &[]).len()), (0, 2));
+}
+
+#[test]
+fn protected_paths_escalate_and_yes_does_not_answer_that() {
+    let world = World::new();
+    let edit = |more: &[&str]| {
+        let args = ["run", "--yes", "--json"];
+        let agent = ["--", "sh", "-c", "echo 1 > src/lib.rs"];
+        world.run(&[&args[..], more, &agent[..]].concat()).object(0)
+    };
+    let protected = edit(&["--protect", "src/**"]);
+    let seen = (text(&protected, "state"), text(&protected, "verdict"));
+    assert_eq!(seen, ("awaiting_approval", "escalate"));
+    // The control: another path's protection is none of this one's.
+    assert_eq!(text(&edit(&["--protect", "docs/**"]), "state"), "applied");
+}
