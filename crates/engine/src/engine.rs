@@ -15,8 +15,9 @@ use cofferdam_repository::{Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
 
 use crate::attached::{Attached, Diff, open};
+use crate::breaker::Interrupt;
 use crate::command::{Command, Given};
-use crate::live::{Interrupt, Live, blocking, interrupted};
+use crate::live::{Live, blocking, interrupted};
 use crate::parts::{Observer, Parts};
 use crate::run::admit::{Admitting, admit};
 use crate::run::{Turned, advance, turn};

@@ -6,6 +6,7 @@
 
 pub mod admissions;
 pub mod attached;
+mod breaker;
 mod causes;
 mod checking;
 pub mod command;

@@ -3,7 +3,7 @@
 //! Opened from the journal alone, whether the run is new or was orphaned. What a stage needs of the
 //! outside it gets here; what it decides it returns.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use cofferdam_contract::budget::Spent;
 use cofferdam_contract::digest::Digest;
@@ -20,58 +20,11 @@ use cofferdam_repository::{Broker, PreparedBase, Progress, Repository, Repositor
 use cofferdam_tools::Book;
 
 use crate::attached::AttachPort;
+use crate::breaker::{Breaker, Interrupt};
 use crate::causes::{Causes, moves};
 use crate::doors::{BookDoor, PolicyDoor, SpendDoor, WatchedRecord};
 use crate::parts::{Observer, Parts};
-use crate::sessions::OpenSession;
 use crate::state::State;
-
-/// Why a run is to end before its stage is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Interrupt {
-    /// A person said so.
-    Stop,
-    /// The wall time is used up.
-    Budget,
-    /// The request's deadline passed.
-    Deadline,
-}
-
-impl Interrupt {
-    pub(crate) fn problem(self) -> Problem {
-        match self {
-            Self::Stop => Problem::new(Code::Stopped, "the run was stopped"),
-            Self::Budget => Problem::new(Code::BudgetExhausted, "the run's wall time is used up"),
-            Self::Deadline => Problem::new(Code::DeadlinePassed, "the request's deadline passed"),
-        }
-    }
-}
-
-/// Raises an interrupt and ends what runs. Shared with timers and the inbox's watcher.
-#[derive(Default)]
-pub(crate) struct Breaker {
-    raised: Mutex<Option<Interrupt>>,
-    sessions: Mutex<Vec<Weak<dyn OpenSession>>>,
-    /// Told when something is raised.
-    pub(crate) bell: tokio::sync::Notify,
-}
-
-impl Breaker {
-    /// The first interrupt counts. Ends every session; blocks until they are gone.
-    pub(crate) fn raise(&self, interrupt: Interrupt) {
-        self.raised.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(interrupt);
-        // One permit stays, so that whoever looks away at this moment is told when it comes back.
-        self.bell.notify_one();
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for session in sessions.iter().filter_map(Weak::upgrade) {
-            session.end();
-        }
-    }
-
-    fn raised(&self) -> Option<Interrupt> {
-        *self.raised.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A held run.
 pub(crate) struct Live {
@@ -278,13 +231,6 @@ impl Live {
     /// Whether records of this run were lost.
     pub(crate) fn events_incomplete(&self) -> bool {
         self.recorder.lost() > 0
-    }
-
-    /// Makes an interrupt end this session too.
-    pub(crate) fn attach_session(&self, session: &Arc<dyn OpenSession>) {
-        let mut sessions = self.breaker.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|it| it.strong_count() > 0);
-        sessions.push(Arc::downgrade(session));
     }
 
     /// Whether `by` may do this, by the local rule.

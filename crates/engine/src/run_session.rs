@@ -63,6 +63,7 @@ impl RunSession {
         let (run, base_tree) = (live.run.clone(), ground.base.tree.clone());
         let (layers, path, carry) = (base.layers.clone(), workspace_path.clone(), carry(live)?);
         let repository = Arc::clone(&live.repository);
+        let breaker = Arc::clone(&live.breaker);
         let open = blocking(move || {
             let mut nothing = std::iter::empty();
             let mut contents;
@@ -75,7 +76,7 @@ impl RunSession {
                     &mut contents
                 }
             };
-            parts.sessions.open(SessionOrder {
+            let open = parts.sessions.open(SessionOrder {
                 session,
                 run,
                 policy: &policy,
@@ -84,10 +85,11 @@ impl RunSession {
                 carry,
                 workspace_path: path,
                 book,
-            })
+            })?;
+            breaker.guard(&open);
+            Ok(open)
         })
         .await?;
-        live.attach_session(&open);
         let opened = Opened {
             session: open.session().clone(),
             purpose: purpose.to_owned(),

@@ -15,7 +15,8 @@ use cofferdam_contract::time::UtcTime;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use crate::live::{Breaker, Interrupt, Live};
+use crate::breaker::{Breaker, Interrupt};
+use crate::live::Live;
 
 /// Longest slice.
 const SLICE_MS: u64 = 30_000;

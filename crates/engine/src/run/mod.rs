@@ -16,8 +16,9 @@ use cofferdam_contract::events::{End, EndState, EventBody, RunEvent};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_policy::authority::Act;
 
+use crate::breaker::Interrupt;
 use crate::command::{Command, Given};
-use crate::live::{Interrupt, Live};
+use crate::live::Live;
 use crate::state::State;
 
 /// Drives a run until it rests: until only a person can move it, or nothing can.

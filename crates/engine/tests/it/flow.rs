@@ -154,6 +154,18 @@ async fn a_stop_ends_a_run_that_another_caller_holds() {
     assert!(["cancelled"].contains(&holding.await.unwrap().state.as_str()));
 }
 
+/// On a slow machine the time can be over before the session is there that is to be ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_that_runs_out_while_a_session_opens_ends_that_session_too() {
+    let mut world = World::new(19);
+    world.profile.budget.wall_ms = 1;
+    world.opening = std::time::Duration::from_millis(300);
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let run = engine.admit(world.request(&["hang"])).await.unwrap().run;
+    let view = engine.advance(&run, Arc::new(Unobserved)).await.unwrap();
+    assert_eq!(view.state, "out_of_budget");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attached_session_takes_calls_shows_its_diff_and_is_over_when_it_is_ended() {
     let world = World::new(8);

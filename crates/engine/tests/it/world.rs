@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use cofferdam_contract::capability::{CapabilityReport, WorkspaceKind};
 use cofferdam_contract::change::{FileKind, TreeChange, WorkspaceChange};
@@ -89,6 +90,8 @@ pub(crate) struct World {
     clock: Arc<Ticks>,
     entropy: Arc<Seeded>,
     pub(crate) crossings: Arc<AtomicU64>,
+    /// How long a session takes to open.
+    pub(crate) opening: Duration,
 }
 
 impl World {
@@ -109,6 +112,7 @@ impl World {
             clock: Arc::default(),
             entropy: Arc::new(Seeded::new(seed)),
             crossings: Arc::default(),
+            opening: Duration::ZERO,
         };
         std::fs::create_dir(world.repository()).unwrap();
         world.git(&["init", "--quiet", "--initial-branch=main"]);
@@ -177,7 +181,7 @@ impl World {
         Ok(Engine::new(Parts {
             journal,
             broker,
-            sessions: Arc::new(PlainSessions { dir: self.path("sessions") }),
+            sessions: Arc::new(PlainSessions { dir: self.path("sessions"), opening: self.opening }),
             profiles: Arc::new(OneProfile(self.profile.clone())),
             admissions: Admissions::open(&self.path("admissions"))?,
             redactor: Arc::new(Redactor::new(vec![])),
@@ -242,10 +246,12 @@ impl Profiles for OneProfile {
 /// Sessions that are plain directories.
 struct PlainSessions {
     dir: PathBuf,
+    opening: Duration,
 }
 
 impl Sessions for PlainSessions {
     fn open(&self, order: SessionOrder<'_>) -> Result<Arc<dyn OpenSession>, Problem> {
+        std::thread::sleep(self.opening);
         let dir = self.dir.join(order.session.as_str());
         std::fs::create_dir_all(&dir).unwrap();
         let before = read_layers(&order.base_layers);
