@@ -12,7 +12,11 @@ const PAGE: &str = "docs/benchmarks.md";
 /// Repositories, caches and state of the benchmark; kept, because making them takes minutes.
 const DIR: &str = "target/bench";
 
-/// Measures and writes the page; with `--quick` or `--only TABLE` prints it instead.
+/// The tables that are about the boundary.
+const BOUNDARY: &[&str] = &["calls", "sessions", "commands", "workspaces"];
+
+/// Measures and writes the page; with `--quick` or the names of tables prints it instead.
+/// `boundary` names several.
 pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     if shell::probe(&["bwrap", "--version"]).is_none() {
         bail!("bwrap is what we compare with: apt-get install bubblewrap");
@@ -23,7 +27,13 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
         bail!("the program could not be built");
     }
     let mut command = vec!["--dir", DIR, "--program", "target/release/cofferdam"];
-    command.extend(args.iter().map(String::as_str));
+    for arg in args {
+        match arg.as_str() {
+            "boundary" => command.extend(BOUNDARY.iter().flat_map(|table| ["--only", *table])),
+            flag if flag.starts_with('-') => command.push(flag),
+            table => command.extend(["--only", table]),
+        }
+    }
     let page = shell::output(root, "target/release/cofferdam-bench", &command)?;
     if args.is_empty() {
         std::fs::write(root.join(PAGE), page).with_context(|| format!("writing {PAGE}"))?;

@@ -5,6 +5,7 @@
 //! Cofferdam, only to work on it.
 
 mod bench;
+mod fuzz;
 mod generate;
 mod shell;
 mod test;
@@ -21,7 +22,13 @@ type Outcome = anyhow::Result<bool>;
 const SUBCOMMANDS: &[Subcommand] = &[
     ("tidy", "", "the style as a test", tidy::main),
     ("generate", "[--check]", "writes what is made from code: schemas, reference", generate::main),
-    ("bench", "[--quick]", "measures against bare processes, bubblewrap and git", bench::main),
+    (
+        "bench",
+        "[boundary|TABLE…] [--quick]",
+        "measures against bare processes, bubblewrap, runc and git",
+        bench::main,
+    ),
+    ("fuzz", "[TARGET…] [--seconds N] [--keep]", "fuzzes the parsers of foreign bytes", fuzz::main),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
 ];
 

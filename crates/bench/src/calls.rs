@@ -15,12 +15,14 @@ use cofferdam_tools::CallRequest;
 use crate::measure::{Contender, Rounds, interleave, timed};
 use crate::report::{Goal, Medians, Table};
 use crate::repositories::Generated;
+use crate::runc::Container;
 use crate::workspaces::Opener;
 use crate::world::{NoSessions, SystemClock, SystemEntropy, World, request};
 
 const BARE: &str = "bare spawn";
 const SPAWN_CLIENT: &str = "bare spawn of the client, asked for its version";
 const BWRAP: &str = "bubblewrap, a sandbox a call";
+const RUNC: &str = "runc exec into a container that stays";
 const CALL: &str = "call, journalled";
 const UNRECORDED: &str = "the session's part alone";
 const PIPELINE: &str = "the pipeline's part alone";
@@ -32,26 +34,28 @@ const CLIENT_JSON: &str = "session exec --json";
 /// # Errors
 /// The first that fails.
 pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Result<Table> {
-    let native = world.native_sessions()?;
+    let native = world.native_sessions(true)?;
     let engine = world.engine("calls", Arc::clone(&native) as _)?;
     let idle = world.engine("pipeline", Arc::new(NoSessions { native: Arc::clone(&native) }))?;
     let (attached, pipeline) = (attach(world, &engine, on)?, attach(world, &idle, on)?);
     let opener = Opener::new(world, on, native)?;
     let unrecorded = opener.open()?;
     let client = Client::start(world, on)?;
-    let timings = interleave(
-        rounds,
-        vec![
-            Contender::new(BARE, || spawn(&mut Command::new("/bin/true"))),
-            Contender::new(CALL, || call(world, &attached)),
-            Contender::new(BWRAP, || spawn(&mut bubblewrap())),
-            Contender::new(UNRECORDED, || call_unrecorded(world, &unrecorded)),
-            Contender::new(PIPELINE, || call(world, &pipeline)),
-            Contender::new(SPAWN_CLIENT, || spawn(&mut world.program(&["--version"]))),
-            Contender::new(CLIENT, || client.exec(&[])),
-            Contender::new(CLIENT_JSON, || client.exec(&["--json"])),
-        ],
-    )?;
+    let container = Container::start(&world.path("runc"))?;
+    let mut contenders = vec![
+        Contender::new(BARE, || spawn(&mut Command::new("/bin/true"))),
+        Contender::new(CALL, || call(world, &attached)),
+        Contender::new(BWRAP, || spawn(&mut bubblewrap())),
+        Contender::new(UNRECORDED, || call_unrecorded(world, &unrecorded)),
+        Contender::new(PIPELINE, || call(world, &pipeline)),
+        Contender::new(SPAWN_CLIENT, || spawn(&mut world.program(&["--version"]))),
+        Contender::new(CLIENT, || client.exec(&[])),
+        Contender::new(CLIENT_JSON, || client.exec(&["--json"])),
+    ];
+    if let Some(container) = &container {
+        contenders.push(Contender::new(RUNC, || container.exec()).every(10));
+    }
+    let timings = interleave(rounds, contenders)?;
     client.end()?;
     unrecorded.discard();
     world.runtime.block_on(async { (attached.end().await, pipeline.end().await) }).0?;
@@ -62,6 +66,7 @@ pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Re
             .goes(WHERE_CALL),
         medians.ratio("bubblewrap a call, against bare spawn", (BWRAP, BARE), None),
         medians.ratio("bubblewrap a call, against our call", (BWRAP, CALL), None),
+        medians.ratio("runc exec, against our call", (RUNC, CALL), None),
         medians
             .added("session exec, outside the call", (CLIENT, CALL), at_most(3.0))
             .goes(WHERE_CLIENT),

@@ -5,12 +5,15 @@
 
 mod bases;
 mod calls;
+mod commands;
 mod machine;
 mod measure;
 mod page;
 mod report;
 mod repositories;
+mod runc;
 mod runs;
+mod sessions;
 mod stops;
 mod workspaces;
 mod world;
@@ -41,9 +44,7 @@ fn asked() -> anyhow::Result<Asked> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--quick" => quick = true,
-            "--only" => {
-                only.push(args.next().context("--only needs the name of a table")?)
-            }
+            "--only" => only.push(args.next().context("--only needs the name of a table")?),
             "--dir" => dir = args.next().map(PathBuf::from),
             "--program" => binary = args.next().map(PathBuf::from),
             _ => bail!("expected --dir DIR --program FILE [--quick] [--only TABLE]…, not {arg}"),
@@ -78,6 +79,13 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted("stops") {
         tables.push(stops::table(&world, &small, rounds(100, 10, 2))?);
+    }
+    if wanted("sessions") {
+        tables.push(sessions::table(&world, &small, rounds(100, 10, 3), quick)?);
+    }
+    if wanted("commands") {
+        let large = Generated::at(&repositories, 200_000)?;
+        tables.push(commands::table(&world, &large, rounds(12, 3, 2))?);
     }
     if wanted("workspaces") {
         tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), 8)?);

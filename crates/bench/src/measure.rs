@@ -9,7 +9,7 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 
 /// One thing to measure. It times itself, so that what it prepares and removes does not count.
 pub(crate) struct Contender<'a> {
-    name: &'static str,
+    name: String,
     /// It takes part in every n-th round: slow ones need fewer.
     every: usize,
     run: Box<dyn FnMut() -> anyhow::Result<Duration> + 'a>,
@@ -17,11 +17,8 @@ pub(crate) struct Contender<'a> {
 
 impl<'a> Contender<'a> {
     /// Takes part in every round.
-    pub(crate) fn new(
-        name: &'static str,
-        run: impl FnMut() -> anyhow::Result<Duration> + 'a,
-    ) -> Self {
-        Self { name, every: 1, run: Box::new(run) }
+    pub(crate) fn new(name: &str, run: impl FnMut() -> anyhow::Result<Duration> + 'a) -> Self {
+        Self { name: name.to_owned(), every: 1, run: Box::new(run) }
     }
 
     /// Takes part in every n-th round only.
@@ -39,7 +36,7 @@ pub(crate) struct Rounds {
 
 /// What one contender took.
 pub(crate) struct Timing {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) samples: usize,
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
@@ -77,17 +74,17 @@ pub(crate) fn interleave(
             }
         }
     }
-    Ok(contenders.iter().zip(taken).map(|(it, took)| timing(it.name, took)).collect())
+    Ok(contenders.iter().zip(taken).map(|(it, took)| timing(&it.name, took)).collect())
 }
 
 /// The distribution of what was taken.
-pub(crate) fn timing(name: &'static str, mut took: Vec<Duration>) -> Timing {
+pub(crate) fn timing(name: &str, mut took: Vec<Duration>) -> Timing {
     took.sort_unstable();
     let at = |percent: usize| {
         let last = took.len().saturating_sub(1);
         took.get((last * percent).div_ceil(100)).map_or(f64::NAN, |it| it.as_secs_f64() * 1e6)
     };
-    Timing { name, samples: took.len(), p50_us: at(50), p99_us: at(99) }
+    Timing { name: name.to_owned(), samples: took.len(), p50_us: at(50), p99_us: at(99) }
 }
 
 /// How long `work` takes.

@@ -39,8 +39,8 @@ const INTRODUCTION: &str = "<!-- Made by `cargo xtask bench`: do not edit. -->\n
 # Benchmarks\n
 Everything in one table was measured in one run of one program, in turns, so that whatever else
 the machine did hit all alike. Read the ratios: absolute times are of one machine. The command is
-`cargo xtask bench` (it needs `bwrap`, and half an hour the first time); `--quick` prints fewer
-rounds and writes nothing.
+`cargo xtask bench` (it needs `bwrap`, `rg`, `cargo`, `npm` and pytest, and half an hour the first
+time); `cargo xtask bench boundary` prints the tables of the boundary alone, and `--quick` fewer rounds.
 ";
 
 fn claim_row(claim: &Claim) -> String {

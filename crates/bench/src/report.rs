@@ -13,9 +13,9 @@ pub(crate) struct Table {
 
 /// One number that has a goal, or that explains one that has.
 pub(crate) struct Claim {
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     pub(crate) value: f64,
-    /// `×` or `ms`.
+    /// `×`, `ms` and the like.
     pub(crate) unit: &'static str,
     pub(crate) goal: Option<Goal>,
     /// Where the time goes; read where the goal is missed.
@@ -23,6 +23,16 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// A number without a goal.
+    pub(crate) fn new(what: &str, value: f64, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), value, unit, goal: None, where_it_goes: "" }
+    }
+
+    /// What it should be.
+    pub(crate) fn with_goal(self, goal: Goal) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
     /// Says where the time goes, in case the goal is missed.
     pub(crate) fn goes(self, where_it_goes: &'static str) -> Self {
         Self { where_it_goes, ..self }
@@ -48,27 +58,31 @@ impl Medians<'_> {
     /// How many times as long `what` takes as `against`.
     pub(crate) fn ratio(
         &self,
-        what: &'static str,
+        what: &str,
         (name, against): (&str, &str),
         goal: Option<Goal>,
     ) -> Claim {
-        Claim { what, value: self.of(name) / self.of(against), unit: "×", goal, where_it_goes: "" }
+        Claim { goal, ..Claim::new(what, self.ratio_of(name, against), "×") }
+    }
+
+    /// The same as a number.
+    pub(crate) fn ratio_of(&self, name: &str, against: &str) -> f64 {
+        self.of(name) / self.of(against)
+    }
+
+    /// How many in a second, one after the other.
+    pub(crate) fn rate(&self, what: &str, name: &str) -> Claim {
+        Claim::new(what, 1e6 / self.of(name), "a second")
     }
 
     /// How much longer `what` takes than `without`.
     pub(crate) fn added(
         &self,
-        what: &'static str,
+        what: &str,
         (name, without): (&str, &str),
         goal: Option<Goal>,
     ) -> Claim {
-        Claim {
-            what,
-            value: (self.of(name) - self.of(without)) / 1000.0,
-            unit: "ms",
-            goal,
-            where_it_goes: "",
-        }
+        Claim { goal, ..Claim::new(what, (self.of(name) - self.of(without)) / 1000.0, "ms") }
     }
 
     /// How long it takes at the worst, one in a hundred left out.
@@ -79,7 +93,7 @@ impl Medians<'_> {
     }
 
     /// How long it takes.
-    pub(crate) fn median(&self, what: &'static str, name: &str, goal: Option<Goal>) -> Claim {
-        Claim { what, value: self.of(name) / 1000.0, unit: "ms", goal, where_it_goes: "" }
+    pub(crate) fn median(&self, what: &str, name: &str, goal: Option<Goal>) -> Claim {
+        Claim { goal, ..Claim::new(what, self.of(name) / 1000.0, "ms") }
     }
 }

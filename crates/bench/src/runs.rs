@@ -24,7 +24,7 @@ const CHANGE_BINARY: &str = "the same by the program: adds a file";
 /// # Errors
 /// The first that fails.
 pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Result<Table> {
-    let engine = world.engine("runs", world.native_sessions()?)?;
+    let engine = world.engine("runs", world.native_sessions(true)?)?;
     let mut number = 0;
     let mut evidence = vec![];
     let mut timings = interleave(

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::events::{BaseCommit, EventBody};
 use cofferdam_contract::ids::{RunId, SessionId};
 use cofferdam_contract::ports::{PortFuture, Record};
@@ -30,6 +31,7 @@ const ATTACH: &str = "the same as a run: admission, git, journal";
 const WORKTREE: &str = "git worktree add";
 const CHANGESET: &str = "changeset of 10 files: freeze, read the upper layer, thaw";
 const DIFF: &str = "the same as a tree, a changeset and a patch in git's store";
+const STASH: &str = "git stash create with the same 10 files changed";
 const STATUS: &str = "git status with the same 10 files changed";
 /// How many files change.
 const CHANGED: usize = 10;
@@ -45,7 +47,7 @@ pub(crate) fn table(
     rounds: Rounds,
     worktree_every: usize,
 ) -> anyhow::Result<Table> {
-    let native = world.native_sessions()?;
+    let native = world.native_sessions(true)?;
     let opener = Opener::new(world, on, Arc::clone(&native))?;
     let engine = world.engine(&format!("workspaces-{}", on.files), native)?;
     let attach = || -> anyhow::Result<(Attached, Duration)> {
@@ -65,14 +67,7 @@ pub(crate) fn table(
     let timings = interleave(
         rounds,
         vec![
-            Contender::new(OPEN, || {
-                let began = Instant::now();
-                let session = opener.open()?;
-                let took = began.elapsed();
-                session.discard();
-                Ok(took)
-            }),
-            Contender::new(CLOSE, || opener.close(world, &script)),
+            Contender::new(OPEN, || open(&opener)),
             Contender::new(ATTACH, || {
                 let (attached, took) = attach()?;
                 world.runtime.block_on(attached.end())?;
@@ -86,7 +81,9 @@ pub(crate) fn table(
                     Ok(())
                 })
             }),
+            Contender::new(CLOSE, || opener.close(world, &script)),
             Contender::new(STATUS, || changed.status()),
+            Contender::new(STASH, || changed.stash()),
             Contender::new(WORKTREE, || {
                 number.set(number.get() + 1);
                 let path = world.path(&format!("worktree-{}-{}", on.files, number.get()));
@@ -108,6 +105,14 @@ pub(crate) fn table(
         claims: claims(on.files, &Medians(&timings)),
         timings,
     })
+}
+
+fn open(opener: &Opener) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    let session = opener.open()?;
+    let took = began.elapsed();
+    session.discard();
+    Ok(took)
 }
 
 const ABOUT: &str = "Overlay workspaces. `session ready` is from the order to a session that takes \
@@ -136,6 +141,8 @@ fn claims(files: usize, medians: &Medians<'_>) -> Vec<crate::report::Claim> {
             goal(Goal::AtLeast(50.0)),
         ),
         medians.ratio("git status, against the diff in git's store", (STATUS, DIFF), None),
+        medians.ratio("git stash, against the diff in git's store", (STASH, DIFF), None),
+        medians.ratio("git worktree add, against session closed", (WORKTREE, CLOSE), None),
         medians.median("whole opening as a run", ATTACH, None),
     ]
 }
@@ -159,13 +166,28 @@ impl Opener {
         on: &Generated,
         native: Arc<NativeSessions>,
     ) -> anyhow::Result<Self> {
+        Self::of_kind(world, on, native, WorkspaceKind::Overlay)
+    }
+
+    /// The same with workspaces of that kind.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) fn of_kind(
+        world: &World,
+        on: &Generated,
+        native: Arc<NativeSessions>,
+        kind: WorkspaceKind,
+    ) -> anyhow::Result<Self> {
         let broker = world.broker(&format!("opener-{}", on.files))?;
         let asked = request(&on.path, DriverRequest::Attached {})?;
         let path = on.path.to_str().context("a path is not UTF-8")?;
         let repository = broker.locate(&RepositorySource::Path(path.to_owned()))?;
         let base = repository.resolve("main")?;
         broker.prepare(&repository, &base, &|_| {})?;
-        let policy = compile(&builtin(&asked.profile)?, None, &asked)?;
+        let mut profile = builtin(&asked.profile)?;
+        profile.session.workspace_kind = kind;
+        let policy = compile(&profile, None, &asked)?;
         Ok(Self { native, broker, repository, base, policy })
     }
 
@@ -257,6 +279,13 @@ impl<'a> Changed<'a> {
             ensure!(found == CHANGED, "git status found {found} changes");
             Ok(())
         })
+    }
+
+    /// Keeps the changes as a commit and leaves the files as they are.
+    fn stash(&self) -> anyhow::Result<Duration> {
+        let author = ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid"];
+        let create: Vec<&str> = author.into_iter().chain(["stash", "create"]).collect();
+        timed(|| git(&self.worktree, &create))
     }
 
     fn remove(&self) -> anyhow::Result<()> {

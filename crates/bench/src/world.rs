@@ -87,16 +87,16 @@ impl World {
         self.state.path().join(name)
     }
 
-    /// Opens sessions as the product does, the product being the launcher.
+    /// Opens sessions as the product does, the product being the launcher; with or without a spare.
     ///
     /// # Errors
     /// What the boundary lacks.
-    pub(crate) fn native_sessions(&self) -> anyhow::Result<Arc<NativeSessions>> {
+    pub(crate) fn native_sessions(&self, spare: bool) -> anyhow::Result<Arc<NativeSessions>> {
         let launcher = Launcher::start(LauncherOptions {
             executable: self.binary.clone(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
-            spare: true,
+            spare,
             landlock_audit: false,
         })?;
         let variable = |name: &str| std::env::var_os(name);

@@ -1,0 +1,203 @@
+//! What agents really run, bare and in a session: search, status, compiler, test runners.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_engine::sessions::OpenSession;
+
+use crate::calls::carry_out;
+use crate::measure::{Contender, Rounds, Timing, interleave, timed};
+use crate::report::{Claim, Medians, Table};
+use crate::repositories::{Generated, git};
+use crate::workspaces::Opener;
+use crate::world::World;
+
+/// What is run, and in which directory of the project; none: in the large repository.
+struct Real {
+    name: &'static str,
+    project: Option<&'static str>,
+    script: &'static str,
+}
+
+/// Each prints little, leaves what it found, and does its work every time.
+const REAL: &[Real] = &[
+    Real { name: "git status", project: None, script: "git status --porcelain" },
+    Real { name: "ripgrep", project: None, script: "rg --count-matches 'line 23: 99' . || true" },
+    Real {
+        name: "cargo check",
+        project: Some("crate"),
+        script: "touch src/lib.rs && cargo check --quiet --offline",
+    },
+    Real { name: "pytest", project: Some("python"), script: "python3 -m pytest -q" },
+    Real { name: "npm test", project: Some("node"), script: "npm test --silent" },
+];
+
+/// The kinds of workspace, and what they are called here.
+const KINDS: &[(WorkspaceKind, &str)] =
+    &[(WorkspaceKind::Overlay, "overlay"), (WorkspaceKind::Copy, "copy")];
+
+/// Measures them on the large repository and on a small project.
+///
+/// # Errors
+/// The first that fails.
+pub(crate) fn table(world: &World, large: &Generated, rounds: Rounds) -> anyhow::Result<Table> {
+    for tool in ["rg", "cargo", "npm"] {
+        let found = Command::new(tool).arg("--version").output();
+        ensure!(found.is_ok(), "{tool} is missing (as Debian packages: ripgrep, cargo, npm)");
+    }
+    let project = project(world)?;
+    let bare = Bare::new(world, large, &project)?;
+    let mut timings = vec![];
+    let mut claims = vec![];
+    let mut medians_of_kind: Vec<Vec<f64>> = KINDS.iter().map(|_| vec![]).collect();
+    for real in REAL {
+        let on = if real.project.is_some() { &project } else { large };
+        let mut sessions = vec![];
+        for (kind, name) in KINDS {
+            // Two hundred thousand files are not copied for a figure that is the bare one's.
+            if *kind != WorkspaceKind::Copy || real.project.is_some() {
+                let opener = Opener::of_kind(world, on, world.native_sessions(false)?, *kind)?;
+                sessions.push((*name, opener.open()?));
+            }
+        }
+        let measured = measure(world, real, rounds, &bare, &sessions)?;
+        sessions.iter().for_each(|(_, session)| session.discard());
+        let medians = Medians(&measured);
+        for (name, ratio) in sessions
+            .iter()
+            .map(|(name, _)| (*name, medians.ratio_of(&in_session(real, name), &bare_name(real))))
+        {
+            let at = KINDS.iter().position(|(_, kind)| *kind == name);
+            medians_of_kind[at.unwrap_or_default()].push(ratio);
+            claims.push(Claim::new(&format!("{} in {name}, against bare", real.name), ratio, "×"));
+        }
+        timings.extend(measured);
+    }
+    for ((_, name), ratios) in KINDS.iter().zip(medians_of_kind) {
+        let mean = (ratios.iter().map(|it| it.ln()).sum::<f64>() / ratios.len() as f64).exp();
+        claims.push(Claim::new(&format!("geometric mean, {name}"), mean, "×"));
+    }
+    bare.remove(large)?;
+    Ok(Table {
+        title: "Real commands in a session, against the same command bare".to_owned(),
+        about: ABOUT,
+        claims,
+        timings,
+    })
+}
+
+const ABOUT: &str = "`git status` and `ripgrep` go over 200,000 files, bare in a linked worktree; \
+    `cargo check`, `pytest` and `npm test` are of small projects without dependencies, so that \
+    what is measured is mostly files and processes. A copy of the large repository was not made: \
+    its files are plain files, as the bare ones are.";
+
+fn bare_name(real: &Real) -> String {
+    format!("{}, bare", real.name)
+}
+
+fn in_session(real: &Real, kind: &str) -> String {
+    format!("{}, {kind}", real.name)
+}
+
+fn measure(
+    world: &World,
+    real: &Real,
+    rounds: Rounds,
+    bare: &Bare,
+    sessions: &[(&str, Arc<dyn OpenSession>)],
+) -> anyhow::Result<Vec<Timing>> {
+    let mut contenders = vec![Contender::new(&bare_name(real), || bare.run(real))];
+    for (kind, session) in sessions {
+        let directory = real.project.unwrap_or(".");
+        let script = format!("cd {directory} && {}", real.script);
+        contenders.push(Contender::new(&in_session(real, kind), move || {
+            carry_out(world, session, "/bin/sh", &["-c", &script])
+        }));
+    }
+    interleave(rounds, contenders)
+}
+
+/// Where the bare commands run.
+struct Bare {
+    large: PathBuf,
+    project: PathBuf,
+}
+
+impl Bare {
+    fn new(world: &World, large: &Generated, project: &Generated) -> anyhow::Result<Self> {
+        let (at, of) = (world.path("commands-large"), world.path("commands-project"));
+        large.add_worktree(&at)?;
+        project.add_worktree(&of)?;
+        Ok(Self { large: at, project: of })
+    }
+
+    fn run(&self, real: &Real) -> anyhow::Result<Duration> {
+        let directory = match real.project {
+            Some(name) => self.project.join(name),
+            None => self.large.clone(),
+        };
+        timed(|| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", real.script]).current_dir(&directory);
+            let output = command.stdin(Stdio::null()).output()?;
+            ensure!(output.status.success(), "{} failed: {output:?}", real.name);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, large: &Generated) -> anyhow::Result<()> {
+        large.remove_worktree(&self.large)
+    }
+}
+
+/// A repository with a crate, a Python package and an npm package.
+fn project(world: &World) -> anyhow::Result<Generated> {
+    let path = world.path("project");
+    for (name, text) in [
+        ("crate/Cargo.toml", CARGO_TOML.to_owned()),
+        ("crate/.gitignore", "target\nCargo.lock\n".to_owned()),
+        ("crate/src/lib.rs", rust()),
+        ("python/test_sums.py", python()),
+        ("node/package.json", PACKAGE_JSON.to_owned()),
+        ("node/sums.test.js", NODE.to_owned()),
+    ] {
+        write(&path.join(name), &text)?;
+    }
+    git(&path, &["init", "--quiet", "--initial-branch=main"])?;
+    git(&path, &["add", "."])?;
+    let author = ["-c", "user.name=bench", "-c", "user.email=bench@example.invalid"];
+    let commit: Vec<&str> =
+        author.into_iter().chain(["commit", "--quiet", "--message=project"]).collect();
+    git(&path, &commit)?;
+    Ok(Generated { path, files: 0 })
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::create_dir_all(path.parent().context("a file is in no directory")?)?;
+    Ok(std::fs::write(path, text)?)
+}
+
+const CARGO_TOML: &str =
+    "[package]\nname = \"sums\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[workspace]\n";
+const PACKAGE_JSON: &str =
+    "{\"name\":\"sums\",\"version\":\"1.0.0\",\"scripts\":{\"test\":\"node --test\"}}\n";
+const NODE: &str = "const test = require('node:test');\nconst assert = require('node:assert');\n\
+    for (let n = 0; n < 50; n++) test('sum ' + n, () => assert.equal(n + n, 2 * n));\n";
+
+fn rust() -> String {
+    let one = |at: usize| {
+        format!(
+            "/// Adds.\npub fn sum{at}(of: &[u64]) -> u64 {{\n    of.iter().map(|it| it + {at}).sum()\n}}\n"
+        )
+    };
+    (0..200).map(one).collect()
+}
+
+fn python() -> String {
+    let one = |at: usize| format!("def test_sum_{at}():\n    assert {at} + {at} == 2 * {at}\n\n");
+    (0..100).map(one).collect()
+}
