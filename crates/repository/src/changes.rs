@@ -100,7 +100,7 @@ pub(crate) fn records(
 
 /// First a record `:MODE MODE ID ID STATUS NUL PATH NUL` per path, then `ADDED TAB REMOVED TAB
 /// PATH NUL` per path (git-diff-tree(1), with `-z`).
-fn parse(answer: &[u8]) -> Option<Vec<FileChange>> {
+pub(crate) fn parse(answer: &[u8]) -> Option<Vec<FileChange>> {
     let mut files: Vec<FileChange> = Vec::new();
     let mut places: HashMap<RepoPath, usize> = HashMap::new();
     let mut fields = answer.split(|b| *b == 0);

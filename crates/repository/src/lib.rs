@@ -14,6 +14,8 @@ mod collect;
 mod contents;
 mod effects;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod git;
 mod layer;
 mod listing;

@@ -13,6 +13,8 @@ mod decoy;
 pub mod doctor;
 mod error;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod init;
 mod landlocked;
 mod launcher;

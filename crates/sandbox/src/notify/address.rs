@@ -93,6 +93,15 @@ pub(super) fn decode(bytes: &[u8]) -> Destination {
     }
 }
 
+/// Where an address leads, for the fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn far(bytes: &[u8]) -> Option<String> {
+    match decode(bytes) {
+        Destination::Far(to) => Some(to),
+        Destination::Near => None,
+    }
+}
+
 fn octets<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
     bytes.get(from..from + N)?.try_into().ok()
 }

@@ -30,6 +30,8 @@ use cofferdam_contract::ports::{Clock, Entropy};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::inotify;
 
+#[cfg(fuzzing)]
+pub(crate) use self::address::far as far_address;
 pub(crate) use self::ledger::Refused;
 use self::watched::Shared;
 use crate::decoy::Decoys;

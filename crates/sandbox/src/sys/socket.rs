@@ -153,7 +153,10 @@ pub(crate) fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<T> {
+pub(crate) fn decode<T: DeserializeOwned>(
+    bytes: &[u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> io::Result<T> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     match bytes.split_first() {
         Some((&INLINE, body)) => Ok(serde_json::from_slice(body)?),

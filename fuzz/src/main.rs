@@ -1,0 +1,39 @@
+//! Coverage-guided fuzzing of whatever reads bytes from a session or a repository.
+//!
+//! `cargo xtask fuzz` builds and runs it; `cargo xtask test` does so for a bounded time. The
+//! environment variable `COFFERDAM_FUZZ` names the target. A target is one function and one line in
+//! [`TARGETS`]; it fails by panicking, so it may assert more than that nothing panics. Corpora are
+//! in `fuzz/corpus/TARGET`.
+
+#![no_main]
+
+mod changeset;
+mod formats;
+mod texts;
+mod wires;
+
+use std::sync::LazyLock;
+
+/// A name and what is done with the bytes.
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] = &[
+    ("address", wires::address),
+    ("changeset", changeset::scan),
+    ("diff", wires::diff),
+    ("formats", formats::any),
+    ("init", wires::init),
+    ("narrowing", texts::narrowing),
+    ("path", texts::path),
+    ("request", texts::request),
+    ("sarif", formats::sarif),
+    ("shown", texts::shown),
+];
+
+static CHOSEN: LazyLock<fn(&[u8])> = LazyLock::new(|| {
+    let name = std::env::var("COFFERDAM_FUZZ").unwrap_or_default();
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    target.map_or_else(|| panic!("COFFERDAM_FUZZ names no target: {name:?}"), |(_, run)| *run)
+});
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| CHOSEN(bytes));

@@ -1,0 +1,38 @@
+//! Texts that others write: requests, narrowings, paths, and what is shown of them.
+
+use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::request::RuntimeRequest;
+use cofferdam_contract::text;
+use cofferdam_policy::Narrowing;
+
+/// A request that is taken can be written and read again.
+pub(crate) fn request(bytes: &[u8]) {
+    if let Ok(request) = RuntimeRequest::parse(bytes) {
+        let written = serde_json::to_vec(&request).expect("a request has a form in JSON");
+        assert_eq!(RuntimeRequest::parse(&written).ok(), Some(request));
+    }
+}
+
+/// The file by which a repository narrows what a run may do.
+pub(crate) fn narrowing(bytes: &[u8]) {
+    let _refused = Narrowing::parse(bytes);
+}
+
+/// A path that is taken leads nowhere but down.
+pub(crate) fn path(bytes: &[u8]) {
+    if let Ok(path) = RepoPath::new(bytes) {
+        assert!(!bytes.is_empty() && bytes[0] != b'/' && !bytes.contains(&0));
+        for part in path.components() {
+            assert!(!part.is_empty() && part != b"." && part != b"..");
+        }
+    }
+}
+
+/// What is shown of foreign bytes steers no terminal and deceives no reader.
+pub(crate) fn shown(bytes: &[u8]) {
+    let line = text::escape_bytes(bytes);
+    assert!(line.chars().all(|c| !c.is_control() && !text::is_deceptive(c)), "{line:?}");
+    let lines = text::escape_lines(bytes);
+    let harmless = |c: char| c == '\n' || c == '\t' || !c.is_control() && !text::is_deceptive(c);
+    assert!(lines.chars().all(harmless), "{lines:?}");
+}
