@@ -72,10 +72,14 @@ pub struct ToolContract {
     pub compensation: String,
     /// Longest it may take by default.
     pub timeout_seconds: u64,
+    /// `never`: the runtime repeats no call by itself; whoever asks again makes a new call.
+    pub retry_policy: String,
     /// Most calls at once in one session.
     pub concurrency: u32,
     /// The error codes it can give.
     pub errors: Vec<String>,
+    /// The events and spans that tell of a call.
+    pub observability: Vec<String>,
     /// The fields of its events.
     pub audit_fields: Vec<String>,
     /// Since when and in favour of what it is deprecated.

@@ -5,8 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{hex, unhex};
-use crate::ids::{CallId, CorrelationId, DecisionId, RequestId};
+use crate::digest::{Digest, hex, unhex};
+use crate::ids::{ApprovalId, CallId, CorrelationId, DecisionId, RequestId};
 use crate::ports::Entropy;
 use crate::time::UtcTime;
 
@@ -69,6 +69,16 @@ macro_rules! trace_id {
 trace_id!(TraceId, 16);
 trace_id!(SpanId, 8);
 
+impl SpanId {
+    /// The id of the span that a record with this name began; the same name gives the same id.
+    pub fn of(name: &str) -> Self {
+        let mut bytes = [0_u8; 8];
+        bytes.copy_from_slice(&Digest::of(name.as_bytes()).as_bytes()[..8]);
+        bytes[0] |= 1;
+        Self(hex(&bytes))
+    }
+}
+
 /// What every event of one run shares.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -80,6 +90,9 @@ pub struct Correlation {
     /// Across systems.
     pub correlation: CorrelationId,
 }
+
+/// The version of the trace contract that this build writes.
+pub const TRACE_VERSION: &str = "1.1.0";
 
 /// What kind of work a span measures.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize, JsonSchema)]
@@ -133,4 +146,10 @@ pub struct TraceSpan {
     /// The decision, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<DecisionId>,
+    /// The approval, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<ApprovalId>,
+    /// What was read or made, by digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifact_refs: Vec<Digest>,
 }

@@ -96,7 +96,7 @@ impl Engine {
     /// Makes a request a run, or finds the run that the same request made.
     ///
     /// # Errors
-    /// The refusal; nothing was written then.
+    /// The refusal; nothing was written then but, where policy refused, the refusal itself.
     pub async fn admit(&self, request: RuntimeRequest) -> Result<Admitting, Problem> {
         let (admitting, hold) = admit(&self.parts, request).await?;
         if let Some(hold) = hold {

@@ -8,6 +8,7 @@ use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{Admitted, Checked, EventBody, RunEvent};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::request::DataClassification;
 use cofferdam_evidence::{ExportInput, Patch, Signer};
 use cofferdam_journal::{JournalError, Stored, VerifyReport};
 use cofferdam_repository::Retain;
@@ -65,14 +66,18 @@ impl Engine {
         let policy = journal.blob(&admitted.policy).await?;
         let checked = last_checked(&stored).cloned();
         let patch = self.patch(run, checked.as_ref()).await?;
-        let outputs = self.check_outputs(checked.as_ref()).await;
+        let confidential = admitted.data_classification == Some(DataClassification::Confidential);
+        let outputs = match confidential {
+            true => vec![],
+            false => self.check_outputs(checked.as_ref()).await,
+        };
         let (run, statement) = (run.clone(), head.statement.clone());
         let (link, signer) = (head.head.link, JournalSigner(journal.signer().clone()));
         blocking(move || {
             let events: Vec<_> = stored.into_iter().map(|it| it.bytes).collect();
             let secret = checked.as_ref().is_some_and(holds_secret);
             let digest = checked.as_ref().map(|it| it.proposal.patch);
-            let patch = match (secret, digest) {
+            let patch = match (secret || confidential, digest) {
                 (true, Some(digest)) => Some(Patch::DigestOnly(digest)),
                 _ => patch.as_deref().map(Patch::Full),
             };

@@ -12,11 +12,13 @@ mod facts;
 mod parts;
 mod record;
 mod sarif;
+mod spans;
 mod verify;
 
 pub use error::EvidenceError;
 pub use parts::PREDICATE_TYPE;
 pub use record::record_of;
+pub use spans::spans_of;
 
 use std::path::Path;
 
@@ -41,7 +43,7 @@ pub trait Signer {
 pub enum Patch<'a> {
     /// Exactly as it was shown and approved.
     Full(&'a [u8]),
-    /// Its digest alone: the secrets check fired.
+    /// Its digest alone: the secrets check fired, or the work is confidential.
     DigestOnly(Digest),
 }
 

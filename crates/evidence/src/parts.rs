@@ -9,6 +9,7 @@ use cofferdam_contract::approval::Approval;
 use cofferdam_contract::budget::{Budget, Spent};
 use cofferdam_contract::check::{RiskLevel, Verdict};
 use cofferdam_contract::digest::{Digest, ObjectId};
+use cofferdam_contract::events::Event;
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::proposal::Proposal;
 use serde::{Serialize, Serializer};
@@ -18,12 +19,14 @@ use crate::error::EvidenceError;
 use crate::facts::Facts;
 use crate::record::record_of;
 use crate::sarif::sarif;
+use crate::spans::spans_of;
 
 pub(crate) const ATTESTATION: &str = "attestation.intoto.jsonl";
 pub(crate) const KEY: &str = "key.pem";
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const EVENTS: &str = "events.jsonl";
 pub(crate) const RECORDS: &str = "records.jsonl";
+pub(crate) const TRACE: &str = "trace.jsonl";
 pub(crate) const CAPABILITIES: &str = "capabilities.json";
 pub(crate) const POLICY: &str = "policy.json";
 pub(crate) const PATCH: &str = "patch.diff";
@@ -35,12 +38,13 @@ pub(crate) const CHECKS: &str = "checks";
 const REPORT: &str = "checks/report.json";
 
 /// Every name in a bundle but those of outputs.
-pub(crate) const FIXED: [&str; 12] = [
+pub(crate) const FIXED: [&str; 13] = [
     ATTESTATION,
     KEY,
     MANIFEST,
     EVENTS,
     RECORDS,
+    TRACE,
     CAPABILITIES,
     POLICY,
     PATCH,
@@ -66,9 +70,14 @@ pub(crate) fn derived(facts: &Facts) -> Result<Files, EvidenceError> {
     let mut files = Files::new();
     let mut records = Vec::new();
     for (event, digest) in &facts.events {
-        records.append(&mut json_line(&record_of(event, *digest))?);
+        let record = record_of(event, *digest, facts.admitted.as_ref());
+        records.append(&mut json_line(&record)?);
     }
     files.insert(RECORDS.to_owned(), records);
+    let events: Vec<&Event> = facts.events.iter().map(|(event, _)| event).collect();
+    let spans = spans_of(&events);
+    let spans: Result<Vec<_>, _> = spans.iter().map(json_line).collect();
+    files.insert(TRACE.to_owned(), spans?.concat());
     files.insert(CAPABILITIES.to_owned(), json_line(&facts.sessions)?);
     if let Some(checked) = &facts.checked {
         files.insert(REPORT.to_owned(), json_line(&checked.report)?);

@@ -98,6 +98,22 @@ impl Git {
         Ok(git)
     }
 
+    /// Makes a clone of its own of what is committed in `source`. `source` is only read.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Git`] with what git says against it.
+    pub fn clone_of(&self, source: &Path, target: &Path) -> Result<(), RepositoryError> {
+        self.command(&Place::Discover(Path::new("/")), "clone")
+            .config("protocol.file.allow=always")
+            .env("GIT_ALLOW_PROTOCOL", "file")
+            .long()
+            .args(["--quiet", "--no-hardlinks", "--template=", "--"])
+            .arg(source)
+            .arg(target)
+            .bytes()
+            .map(|_| ())
+    }
+
     /// The version as git tells it, such as `2.47.3`.
     pub fn version(&self) -> &str {
         &self.version

@@ -56,8 +56,10 @@ impl Tool for Codemod {
             idempotency: Idempotency::Idempotent,
             compensation: "discard the workspace".to_owned(),
             timeout_seconds: 600,
+            retry_policy: crate::NEVER_RETRIED.to_owned(),
             concurrency: 1,
             errors: vec!["request_invalid".to_owned(), "session_lost".to_owned()],
+            observability: crate::observability(),
             audit_fields: vec!["input".to_owned()],
             deprecation: None,
         }

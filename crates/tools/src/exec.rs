@@ -56,6 +56,7 @@ impl Tool for Exec {
             idempotency: Idempotency::None,
             compensation: "discard the workspace".to_owned(),
             timeout_seconds: 600,
+            retry_policy: crate::NEVER_RETRIED.to_owned(),
             concurrency: 64,
             errors: vec![
                 "request_invalid".to_owned(),
@@ -64,6 +65,7 @@ impl Tool for Exec {
                 "timed_out".to_owned(),
                 "session_lost".to_owned(),
             ],
+            observability: crate::observability(),
             audit_fields: vec!["executable".to_owned(), "input".to_owned()],
             deprecation: None,
         }

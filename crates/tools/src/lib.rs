@@ -69,3 +69,13 @@ fn parse<T: DeserializeOwned>(input: &Value) -> Result<T, Problem> {
         Problem::new(Code::RequestInvalid, error.to_string()).at(Some("input".to_owned()))
     })
 }
+
+/// What every contract says of retries: a call that failed half-way is the caller's to judge.
+const NEVER_RETRIED: &str = "never";
+
+/// What tells of a call of any tool.
+fn observability() -> Vec<String> {
+    ["call.decided", "call.started", "call.ended", "denial.recorded", "span:tool"]
+        .map(str::to_owned)
+        .to_vec()
+}

@@ -13,6 +13,7 @@ mod layers;
 mod length;
 mod names;
 mod project;
+mod promises;
 mod words;
 
 #[cfg(test)]
@@ -73,6 +74,7 @@ pub(crate) fn main(root: &Path, _args: &[String]) -> Outcome {
     let mut offences = examine(&project, &excuses);
     offences.extend(fresh::generated(root));
     offences.extend(dependencies::linked(root));
+    offences.extend(promises::kept(root));
     for offence in &offences {
         println!("{offence}");
     }

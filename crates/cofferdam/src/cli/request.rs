@@ -15,6 +15,9 @@ use super::Edge;
 use crate::repository;
 use crate::wiring::{SystemClock, SystemEntropy};
 
+/// The one tenant of one machine.
+pub(crate) const LOCAL_TENANT: &str = "local";
+
 /// Where to work and under which profile.
 #[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Ground {
@@ -90,7 +93,7 @@ impl Ground {
             timestamp_utc: now,
             deadline_utc: None,
             actor: edge.principal.clone(),
-            tenant: "local".to_owned(),
+            tenant: LOCAL_TENANT.to_owned(),
             task_type,
             task: wanted.task,
             profile,

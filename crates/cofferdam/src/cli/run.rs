@@ -11,7 +11,7 @@ use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{DriverRequest, PatchSource, RuntimeRequest};
 use cofferdam_engine::{Command, Engine, Given, RunView};
 
-use super::request::{Ground, Wanted, duration, text_of};
+use super::request::{Ground, LOCAL_TENANT, Wanted, duration, text_of};
 use super::{Edge, interrupted};
 use crate::exit::{DONE, Ending, LEFT_AT_ONCE, of_run};
 use crate::output::review;
@@ -22,6 +22,23 @@ use crate::wiring::blocking;
 /// Largest rule or patch that is read, in bytes; a request has at most 1 MiB.
 const INPUT_BYTES_MAX: u64 = 900 << 10;
 
+/// What a request says by itself.
+const SAID_BY_REQUEST: [&str; 13] = [
+    "repo",
+    "base",
+    "profile",
+    "carry",
+    "driver",
+    "task",
+    "rule",
+    "from",
+    "allow",
+    "protect",
+    "wall_time",
+    "idempotency_key",
+    "argv",
+];
+
 /// Give a task to an agent and get a proposal: a change that was made behind walls and checked
 ///
 /// The run ends with a proposal that awaits approval (or with the reason why there is none); on a
@@ -31,6 +48,10 @@ const INPUT_BYTES_MAX: u64 = 900 << 10;
 pub(crate) struct Args {
     #[command(flatten)]
     ground: Ground,
+    /// The whole request, a JSON file of the runtime-request contract; it stands instead of the
+    /// options that say the same
+    #[arg(long, value_name = "FILE", conflicts_with_all = SAID_BY_REQUEST)]
+    request: Option<PathBuf>,
     /// The agent [default: command]
     #[arg(long, value_enum)]
     driver: Option<Driver>,
@@ -166,6 +187,9 @@ async fn detach(edge: &Edge, mut request: RuntimeRequest, yes: bool) -> Result<E
 
 impl Args {
     fn into_request(self, edge: &Edge) -> Result<RuntimeRequest, Problem> {
+        if let Some(file) = &self.request {
+            return whole(&edge.cwd.join(file), edge);
+        }
         let driver = self.driver(edge)?;
         let wanted = Wanted {
             driver,
@@ -220,6 +244,21 @@ impl Args {
             }
         }
     }
+}
+
+/// A request that came as a document. Who asks is who runs this, whatever the document says.
+fn whole(file: &Path, edge: &Edge) -> Result<RuntimeRequest, Problem> {
+    let request = RuntimeRequest::parse(read(file)?.as_bytes())?;
+    let refuse = |field: &str, detail: String| {
+        Err(Problem::new(Code::RequestInvalid, detail).at(Some(field.to_owned())))
+    };
+    if request.actor != edge.principal {
+        return refuse("actor", format!("the actor is {}, who runs this", edge.principal));
+    }
+    if request.tenant != LOCAL_TENANT {
+        return refuse("tenant", format!("on one machine the tenant is {LOCAL_TENANT}"));
+    }
+    Ok(request)
 }
 
 fn missing(detail: &str, flag: &str) -> Problem {

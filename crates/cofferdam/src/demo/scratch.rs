@@ -3,14 +3,14 @@
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use cofferdam_contract::ports::Entropy as _;
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_repository::Git;
 
 use crate::config::Configuration;
 use crate::dirs::Dirs;
-use crate::wiring::SystemEntropy;
+use crate::wiring::{SystemEntropy, path_variable};
 
 /// Everything the demo makes.
 pub(super) struct Scratch {
@@ -110,6 +110,17 @@ impl Scratch {
         found
     }
 
+    /// Whether what was to be written outside is there.
+    pub(super) fn wrote_outside(&self) -> bool {
+        let host = ["/etc/cofferdam-demo", "/usr/local/bin/cofferdam-demo"].map(PathBuf::from);
+        host.iter().chain([&self.path("outside")]).any(|path| path.exists())
+    }
+
+    /// Whether what was planted for the host's git was run.
+    pub(super) fn ran_a_hook(&self) -> bool {
+        self.path("hook-ran").exists()
+    }
+
     /// Processes of this host that carry the marker.
     pub(super) fn survivors(&self) -> usize {
         let carries = |dir: PathBuf| {
@@ -135,25 +146,57 @@ fn random() -> String {
     format!("demo-{}", cofferdam_contract::digest::hex(&bytes))
 }
 
-/// A clone of what is committed, made with nothing of anyone's configuration.
+/// A clone of what is committed, made as everything of git's is made here.
 fn clone(source: &Path, target: &Path) -> Result<(), Problem> {
-    let output = Command::new("git")
-        .args(["-c", "core.hooksPath=/dev/null", "-c", "safe.directory=*"])
-        .args(["clone", "--quiet", "--no-hardlinks", "--template=", "--"])
-        .arg(source)
-        .arg(target)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| {
-            Problem::new(Code::BoundaryUnavailable, format!("git cannot be run: {error}"))
-                .hint("install git, for example with apt-get install git")
-        })?;
-    if output.status.success() {
-        return Ok(());
+    let git = Git::find(&path_variable())?;
+    git.clone_of(source, target).map_err(|error| {
+        let detail = format!("no scratch clone can be made: {error}");
+        Problem::new(Code::NotARepository, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// What the proofs are decided from sees what it is there to see: each attempt, made from
+    /// where no wall is.
+    #[test]
+    fn what_a_step_without_walls_would_do_is_seen() {
+        let source = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let mut git = Command::new("git");
+            git.args(["-c", "user.name=t", "-c", "user.email=t@example.invalid"]).args(args);
+            let done =
+                git.current_dir(source.path()).env("GIT_CONFIG_GLOBAL", "/dev/null").output();
+            assert!(done.unwrap().status.success(), "{args:?}");
+        };
+        git(&["init", "--quiet"]);
+        std::fs::write(source.path().join("a"), "a").unwrap();
+        git(&["add", "a"]);
+        git(&["commit", "--quiet", "--message", "a"]);
+        let scratch = Scratch::of(source.path()).unwrap();
+        let quiet = (scratch.was_reached(), scratch.survivors(), scratch.wrote_outside());
+        assert_eq!(quiet, (false, 0, false), "the control: nothing was done");
+        let before = scratch.snapshot();
+
+        let port = scratch.listener.local_addr().unwrap().port();
+        let _reaching = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut stray = Command::new("sh");
+        stray.args(["-c", &format!("read line; : {}", scratch.marker)]).stdin(Stdio::piped());
+        let mut stray = stray.spawn().unwrap();
+        std::fs::write(scratch.path("outside"), "").unwrap();
+        assert_eq!(scratch.survivors(), 1);
+        assert!(scratch.was_reached() && scratch.wrote_outside() && !scratch.ran_a_hook());
+        std::fs::write(scratch.path("hook-ran"), "").unwrap();
+        assert!(scratch.ran_a_hook());
+        std::fs::write(scratch.clone().join("a"), "b").unwrap();
+        assert_ne!(scratch.snapshot(), before);
+        stray.kill().unwrap();
+        stray.wait().unwrap();
+        assert_eq!(scratch.survivors(), 0);
     }
-    let said = cofferdam_contract::text::escape_bytes(output.stderr.trim_ascii());
-    Err(Problem::new(Code::NotARepository, format!("no scratch clone can be made: {said}")))
 }

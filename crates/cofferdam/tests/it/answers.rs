@@ -77,6 +77,52 @@ fn evidence_and_journal_can_be_verified() {
     assert_eq!(intact["ok"], true);
 }
 
+/// The request as a document: parsed strictly, and believed only about what its author may say.
+#[test]
+fn a_request_that_is_a_document_is_admitted_or_refused_by_its_field() {
+    let world = World::new();
+    world.edit("true");
+    let events = world.run(&["events", "--json"]).object(0);
+    let mut request: serde_json::Value =
+        serde_json::from_str(include_str!("../../../contract/tests/golden/runtime-request.json"))
+            .unwrap();
+    let given = request.as_object_mut().unwrap();
+    given.retain(|name, _| !["idempotencyKey", "deadlineUtc", "budget"].contains(&name.as_str()));
+    given.insert("actor".to_owned(), events["events"][0]["actor"].clone());
+    given.insert("dataClassification".to_owned(), "confidential".into());
+    let here = serde_json::json!({"path": world.cwd});
+    given.insert("repository".to_owned(), serde_json::json!({"source": here, "base": "main"}));
+    let argv = ["sh", "-c", "echo goodbye > greeting.txt"];
+    given.insert("driver".to_owned(), serde_json::json!({"command": {"argv": argv}}));
+    let ask = |request: &serde_json::Value, more: &[&str]| {
+        let file = world.home().join("request.json");
+        std::fs::write(&file, request.to_string()).unwrap();
+        world.run(&[&["run", "--json", "--request", file.to_str().unwrap()], more].concat())
+    };
+    for (field, value) in [
+        ("actor", "local:somebody-else".into()),
+        ("tenant", "another".into()),
+        ("surprise", serde_json::json!(1)),
+        ("contractVersion", "2.0.0".into()),
+        ("timestampUtc", "2026-01-31T12:00:00+02:00".into()),
+    ] {
+        let mut wrong = request.clone();
+        wrong[field] = value;
+        assert_eq!(text(&ask(&wrong, &[]).object(2), "field"), field);
+    }
+    assert_eq!(ask(&request, &["--task", "another"]).code, Some(2), "said twice");
+    let run = ask(&request, &[]).object(0);
+    assert_eq!(text(&run, "state"), "awaiting_approval");
+    // What is confidential leaves in a bundle by its digest alone.
+    world.run(&["approve", "--digest", text(&run, "digest")]).expect(0);
+    world.run(&["evidence", "export", "-o", "../confidential"]).expect(0);
+    let bundle = world.cwd.join("../confidential");
+    assert!(bundle.join("patch.sha256").exists() && !bundle.join("patch.diff").exists());
+    let trace = std::fs::read_to_string(bundle.join("trace.jsonl")).unwrap();
+    assert!(trace.contains("\"name\":\"effect.apply\"") && trace.contains("\"kind\":\"tool\""));
+    world.run(&["evidence", "verify", "../confidential"]).expect(0);
+}
+
 #[test]
 fn another_digest_is_a_conflict() {
     let world = World::new();

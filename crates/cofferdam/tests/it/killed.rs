@@ -174,3 +174,51 @@ fn a_stop_leaves_no_process_however_they_cling_to_life() {
     assert_eq!(marked(&world), 0, "a process outlived the stop of its run");
     assert_eq!(stopped["state"], "cancelled");
 }
+
+#[test]
+fn a_merge_and_a_rollback_that_are_killed_half_way_are_finished_once() {
+    let world = World::new();
+    let agent = agent(&world);
+    world.run(&["run", "--task", "t", "--", "sh", "-c", &agent]).expect(0);
+    approve(&world);
+    world.git(&["branch", "target"]);
+    let base = world.git(&["rev-parse", "target"]);
+    let into = ["merge", "--into", "target"];
+    for (args, text) in [(&into[..], "two"), (&["rollback"], "hello")] {
+        assert!(kill_at(&world, args, "writing "), "{args:?}");
+        // Asking again is no error, whether the effect had happened or not.
+        world.run(args).expect(0);
+        assert_eq!(world.git(&["show", "target:greeting.txt"]), text);
+    }
+    assert_eq!(world.git(&["rev-parse", "target"]), base);
+    assert_eq!(
+        (events(&world, "effect.intended").len(), events(&world, "effect.completed").len()),
+        (3, 3)
+    );
+    world.run(&["journal", "verify"]).expect(0);
+    await_no_process(&world);
+}
+
+#[test]
+fn a_run_that_is_killed_in_its_gate_goes_on_with_its_result() {
+    let world = World::new();
+    world.configure(
+        "profiles/gated.toml",
+        "[gate]\ndetect = false\n[[gate.commands]]\nname = \"own\"\nkind = \"test\"\nrequired = true\n\
+         timeout_ms = 60000\nargv = [\"grep\", \"-q\", \"two\", \"greeting.txt\"]\n",
+    );
+    let agent = agent(&world);
+    let args = ["run", "--profile", "gated", "--task", "t", "--", "sh", "-c", &agent];
+    assert!(kill_at(&world, &args, "session for check"));
+    // Nothing of the session is needed any more: whoever writes next settles it.
+    world.run(&["prune"]).expect(0);
+    let view = shown(&world);
+    assert_eq!(
+        (view["state"].as_str(), view["verdict"].as_str()),
+        (Some("awaiting_approval"), Some("pass"))
+    );
+    assert_eq!(events(&world, "run.worked").len(), 1, "the agent did not work twice");
+    approve(&world);
+    judge_applied(&world);
+    await_no_process(&world);
+}

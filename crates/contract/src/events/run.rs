@@ -8,7 +8,7 @@ use crate::check::GateReport;
 use crate::digest::{Digest, ObjectId};
 use crate::problem::Problem;
 use crate::proposal::Proposal;
-use crate::request::{RepositorySource, TaskType};
+use crate::request::{DataClassification, RepositorySource, Retention, TaskType};
 
 /// The request was accepted.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +30,15 @@ pub struct Admitted {
     pub base: BaseCommit,
     /// What may be spent.
     pub budget: Budget,
+    /// Whose request it was; absent in runs from before this was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// How sensitive the work is; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_classification: Option<DataClassification>,
+    /// How long text is kept; absent as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 /// A starting point.

@@ -5,6 +5,7 @@
 mod chain;
 mod golden;
 mod properties;
+mod reference;
 mod refusals;
 mod schemas;
 mod tables;

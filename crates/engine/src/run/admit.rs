@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use cofferdam_contract::digest::Digest;
-use cofferdam_contract::events::{Admitted, BaseCommit, EventBody, RunEvent};
+use cofferdam_contract::events::{Admitted, BaseCommit, End, EndState, EventBody, RunEvent};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
@@ -31,7 +31,7 @@ pub struct Admitting {
 /// Admits a request; who made a new run holds it.
 ///
 /// # Errors
-/// The refusal; nothing was written.
+/// The refusal; nothing was written but, where policy refused, the refusal.
 pub(crate) async fn admit(
     parts: &Arc<Parts>,
     request: RuntimeRequest,
@@ -41,7 +41,13 @@ pub(crate) async fn admit(
     if request.deadline_utc.is_some_and(|deadline| deadline <= now) {
         return Err(Problem::new(Code::DeadlinePassed, "the deadline has passed already"));
     }
-    let (base, policy) = decide(parts, &request).await?;
+    let (base, policy) = match decide(parts, &request).await {
+        // Invariant 3: a refusal by a rule is an event. What is merely mistaken is none.
+        Err(problem) if problem.code == Code::PolicyDenied => {
+            return Err(refused(parts, &request, problem).await?);
+        }
+        decided => decided?,
+    };
     let run = RunId::generate(&*parts.clock, &*parts.entropy);
     let admission = Admission {
         request: request.clone(),
@@ -61,6 +67,39 @@ pub(crate) async fn admit(
         }
         // The run may have been started all the same: its record stays, and pruning looks after it.
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Records that policy refused a request, as a run that was over before it began.
+async fn refused(
+    parts: &Parts,
+    request: &RuntimeRequest,
+    mut problem: Problem,
+) -> Result<Problem, Problem> {
+    problem.detail = parts.redactor.redact_text(&problem.detail).into_inner();
+    let end = End { state: EndState::Refused, problem: Some(problem.clone()) };
+    let run = RunId::generate(&*parts.clock, &*parts.entropy);
+    let new = NewRun {
+        run: run.clone(),
+        actor: request.actor.clone(),
+        correlation: correlation(parts, request),
+        repository: repository_name(&request.repository.source),
+        task_type: request.task_type,
+        driver: request.driver.name().to_owned(),
+        first: EventBody::Run(RunEvent::Ended(end)),
+        shown: Shown::state("refused"),
+        idempotency: None,
+    };
+    parts.journal.start(new).await?;
+    parts.journal.seal(&run).await?;
+    Ok(problem)
+}
+
+fn correlation(parts: &Parts, request: &RuntimeRequest) -> Correlation {
+    Correlation {
+        trace: TraceId::generate(&*parts.entropy),
+        request: request.request_id.clone(),
+        correlation: request.correlation_id.clone(),
     }
 }
 
@@ -99,6 +138,9 @@ fn new_run(
         repository: request.repository.source.clone(),
         base,
         budget: policy.budget(),
+        tenant: Some(request.tenant.clone()),
+        data_classification: Some(request.data_classification),
+        retention: Some(request.retention),
     };
     let idempotency = request
         .idempotency_key
@@ -107,11 +149,7 @@ fn new_run(
     Ok(NewRun {
         run: run.clone(),
         actor: request.actor.clone(),
-        correlation: Correlation {
-            trace: TraceId::generate(&*parts.entropy),
-            request: request.request_id.clone(),
-            correlation: request.correlation_id.clone(),
-        },
+        correlation: correlation(parts, request),
         repository: repository_name(&request.repository.source),
         task_type: request.task_type,
         driver: request.driver.name().to_owned(),

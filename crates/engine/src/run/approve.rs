@@ -53,7 +53,10 @@ pub(super) async fn approve(
         let detail = format!("the proposal is {}, not {digest}", phase.checked.digest);
         return Err(Problem::new(Code::StaleDigest, detail));
     }
-    if phase.approvals.iter().any(|approval| approval.approver == *by) {
+    let now = live.parts.clock.now();
+    let stands = |approval: &Approval| approval.expires_at_utc.is_none_or(|until| now < until);
+    // One that has expired can be given again.
+    if phase.approvals.iter().any(|approval| approval.approver == *by && stands(approval)) {
         return Ok(Turned::Already);
     }
     let act = match phase.checked.report.verdict {
@@ -62,7 +65,6 @@ pub(super) async fn approve(
     };
     live.authorise(act, by)?;
     refuse_moved_base(live, phase).await?;
-    let now = live.parts.clock.now();
     let approval = Approval {
         contract_version: "1.0.0".to_owned(),
         approval_id: ApprovalId::generate(&*live.parts.clock, &*live.parts.entropy),

@@ -6,6 +6,8 @@ mod authority;
 mod budget;
 mod causes;
 mod flow;
+mod refusals;
+mod scenarios;
 mod simulator;
 mod tables;
 mod world;

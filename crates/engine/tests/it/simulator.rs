@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use cofferdam_contract::events::{EffectEvent, EventBody};
+use cofferdam_contract::events::{EffectEvent, Event, EventBody};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::{RuntimeRequest, TaskType};
@@ -60,39 +60,116 @@ async fn live_twice(death: Death, class: TaskType, cache: &Path) -> bool {
     first.is_err()
 }
 
+/// What a settled run left, as far as it is judged.
+#[derive(Clone)]
+pub(crate) struct Left {
+    pub(crate) state: String,
+    pub(crate) events: Vec<Event>,
+    /// Where the branch that was merged into is.
+    pub(crate) main: String,
+    /// Branches of ours.
+    pub(crate) branches: Vec<String>,
+    /// Commits that they have and the first commit's branch had not.
+    pub(crate) commits: u64,
+}
+
+impl Left {
+    pub(crate) async fn of(engine: &Engine, world: &World, run: &RunId, before: &str) -> Self {
+        let list = world.git(&["for-each-ref", "--format=%(refname)", "refs/heads/cofferdam"]);
+        let branches: Vec<String> = list.lines().map(str::to_owned).collect();
+        let not_before = format!("^{before}");
+        let mut args = vec!["rev-list", "--count", "--branches=cofferdam/*", &not_before];
+        args.extend(["--not", "main"]);
+        let commits = world.git(&args).parse().unwrap();
+        Self {
+            state: engine.show(run).await.unwrap().state,
+            events: engine.events(run, 0).await.unwrap(),
+            main: world.git(&["rev-parse", "main"]),
+            branches,
+            commits,
+        }
+    }
+
+    /// What is wrong with it, where the run was to come to `state` by `effects` effects.
+    pub(crate) fn faults(&self, before: &str, state: &str, effects: usize) -> Vec<&'static str> {
+        let (mut intended, mut completed) = (vec![], vec![]);
+        for event in &self.events {
+            match &event.body {
+                EventBody::Effect(EffectEvent::Intended(intent)) => intended.push(intent.key()),
+                EventBody::Effect(EffectEvent::Completed(outcome)) => completed.push(&outcome.key),
+                _ => {}
+            }
+        }
+        let distinct: std::collections::BTreeSet<_> = completed.iter().collect();
+        let branches = usize::from(effects > 0);
+        let rules = [
+            (self.state == state, "not settled"),
+            (intended == completed, "an intent without an outcome"),
+            (distinct.len() == completed.len(), "an effect twice"),
+            (completed.len() == effects, "not as many effects as there should be"),
+            (self.main == before, "the branch is not where it was"),
+            (self.branches.len() == branches, "not as many branches as there should be"),
+            (self.commits == branches as u64, "not as many commits as there should be"),
+        ];
+        rules.into_iter().filter(|(holds, _)| !holds).map(|(_, fault)| fault).collect()
+    }
+}
+
 async fn judge(engine: &Engine, world: &World, run: &RunId, before: &str, death: Death) {
-    let view = engine.show(run).await.unwrap();
     let report = engine.verify_journal().await.unwrap();
     assert!(report.ok(), "{death:?}: {report:?}");
-    let events = engine.events(run, 0).await.unwrap();
-    crate::causes::assert_caused(&events);
-    let (mut intended, mut completed) = (vec![], vec![]);
-    for event in &events {
-        match &event.body {
-            EventBody::Effect(EffectEvent::Intended(intent)) => intended.push(intent.key().clone()),
-            EventBody::Effect(EffectEvent::Completed(outcome)) => {
-                completed.push(outcome.key.clone())
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(intended, completed, "{death:?}");
-    completed.sort();
-    completed.dedup();
-    assert_eq!(intended.len(), completed.len(), "an effect twice: {death:?}");
-    assert_eq!(world.git(&["rev-parse", "main"]), before, "{death:?}");
-    let branches = world.git(&["for-each-ref", "--format=%(refname)", "refs/heads/cofferdam"]);
-    match view.state.as_str() {
-        "interrupted" => assert_eq!((completed.len(), branches.as_str()), (0, ""), "{death:?}"),
-        "rolled_back" => {
-            assert_eq!(completed.len(), 3, "{death:?}");
-            assert_eq!(branches.lines().count(), 1, "{death:?}");
-            let commits = format!("{before}..{branches}");
-            assert_eq!(world.git(&["rev-list", "--count", &commits]), "1", "{death:?}");
-        }
-        other => panic!("not settled: {other} after {death:?}"),
-    }
+    let left = Left::of(engine, world, run, before).await;
+    crate::causes::assert_caused(&left.events);
+    let (state, effects) = match left.state.as_str() {
+        "interrupted" => ("interrupted", 0),
+        _ => ("rolled_back", 3),
+    };
+    assert_eq!(left.faults(before, state, effects), Vec::<&str>::new(), "{death:?}");
     world.git(&["fsck", "--strict"]);
+}
+
+/// The judge is shown what a missing guard would leave: each is seen, and for what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_judge_sees_an_effect_that_is_doubled_or_lost_and_a_run_that_is_not_settled() {
+    let world = World::new(42);
+    let before = world.git(&["rev-parse", "main"]);
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let run = wish(&engine, &world, TaskType::Assist).await.unwrap();
+    let left = Left::of(&engine, &world, &run, &before).await;
+    let faults = |left: &Left| left.faults(&before, "rolled_back", 3);
+    assert!(faults(&left).is_empty(), "the control");
+    let at = |left: &Left, kind: &str| {
+        left.events.iter().position(|event| event.body.kind() == kind).unwrap()
+    };
+
+    // No look at the operation key: intent and outcome of one effect come twice.
+    let mut doubled = left.clone();
+    let intent = at(&left, "effect.intended");
+    let twice: Vec<_> = left.events[intent..=intent + 1].to_vec();
+    doubled.events.splice(intent..intent, twice);
+    assert!(faults(&doubled).contains(&"an effect twice"));
+    // No outcome: the effect happened and nobody knows.
+    let mut lost = left.clone();
+    lost.events.remove(at(&left, "effect.completed"));
+    assert!(faults(&lost).contains(&"an intent without an outcome"));
+    let mut stuck = left.clone();
+    stuck.state = "applying".to_owned();
+    assert_eq!(faults(&stuck), ["not settled"]);
+
+    // No comparison before the swap: the branch is moved whatever was there.
+    let tip = world.git(&["for-each-ref", "--format=%(objectname)", "refs/heads/cofferdam"]);
+    world.git(&["update-ref", "refs/heads/main", &tip]);
+    let swapped = Left::of(&engine, &world, &run, &before).await;
+    assert!(faults(&swapped).contains(&"the branch is not where it was"));
+    world.git(&["update-ref", "refs/heads/main", &before]);
+    // Applied again: another commit of the same change on another branch.
+    let args = ["commit-tree", "-p", &before, "-m", "again", &format!("{tip}^{{tree}}")];
+    let again = world.git(&args);
+    world.git(&["update-ref", "refs/heads/cofferdam/again", &again]);
+    let applied = Left::of(&engine, &world, &run, &before).await;
+    let expected =
+        ["not as many branches as there should be", "not as many commits as there should be"];
+    assert_eq!(faults(&applied), expected);
 }
 
 /// Without a death the first life needs no second: this is the control, and it counts the deaths

@@ -27,6 +27,9 @@ fn every_state() -> Vec<State> {
         repository: RepositorySource::Path("/r".to_owned()),
         base: base.clone(),
         budget: Budget { wall_ms: 1, tool_ms: 1, attempts: 1 },
+        tenant: None,
+        data_classification: None,
+        retention: None,
     };
     let ground = Ground { admitted: admitted.clone(), base };
     let worked =

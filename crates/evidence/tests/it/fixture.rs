@@ -175,6 +175,9 @@ fn admitted() -> Admitted {
         repository: RepositorySource::Path("/repository".to_owned()),
         base: BaseCommit { commit: object('a'), tree: object('d'), branch: None },
         budget: Budget { wall_ms: 60_000, tool_ms: 50_000, attempts: 1 },
+        tenant: None,
+        data_classification: None,
+        retention: None,
     }
 }
 

@@ -124,6 +124,9 @@ pub(crate) fn admitted() -> Admitted {
             branch: Some("refs/heads/main".to_owned()),
         },
         budget: BUDGET,
+        tenant: None,
+        data_classification: None,
+        retention: None,
     }
 }
 
