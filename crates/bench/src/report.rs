@@ -86,10 +86,10 @@ impl Medians<'_> {
     }
 
     /// How long it takes at the worst, one in a hundred left out.
-    pub(crate) fn slowest(&self, what: &'static str, name: &str, goal: Option<Goal>) -> Claim {
+    pub(crate) fn slowest(&self, what: &str, name: &str, goal: Option<Goal>) -> Claim {
         let timing = self.0.iter().find(|timing| timing.name == name);
         let value = timing.map_or(f64::NAN, |it| it.p99_us) / 1000.0;
-        Claim { what, value, unit: "ms", goal, where_it_goes: "" }
+        Claim { goal, ..Claim::new(what, value, "ms") }
     }
 
     /// How long it takes.

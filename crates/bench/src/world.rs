@@ -165,6 +165,7 @@ impl World {
             git: Git::find(&path_variable())?,
             crash_point: no_crash(),
             fetch_environment: vec![],
+            fetch_timeout_ms: FETCH_TIMEOUT_MS,
         })?)
     }
 
