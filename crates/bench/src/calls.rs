@@ -86,10 +86,10 @@ const ABOUT: &str = "`call, journalled` is the engine's own: policy, budget, int
     out without any of that; `the pipeline's part alone` is all of that without a program. \
     `session exec` is a process that asks the supervisor over its socket.";
 
-const WHERE_CALL: &str = "two transactions, one before the program and one after it, of four or \
-    five trips to the database's thread each; and in the session, five processes and threads that \
-    wake one another (caller, init, program, init, the thread that hears sessions, caller) where a \
-    bare spawn has two.";
+const WHERE_CALL: &str = "three processes that wake one another (caller, init, program, init, \
+    caller) where a bare spawn has two; the program's own start behind a system-call filter, \
+    Landlock and an overlay; and two commits, one before the program and one after it, of one write \
+    to a log each, which the database takes over in the background.";
 
 const WHERE_CLIENT: &str = "starting the client, which is a large program, takes most of it; \
     what it adds to that are a connection and the relay of three descriptors.";

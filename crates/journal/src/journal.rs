@@ -101,7 +101,7 @@ impl Journal {
         let signer = Signer::open(&keys, &*entropy)?;
         let database = dir.join("journal.db");
         let new = !database.exists();
-        if new && holds_anything(&blobs)? {
+        if new && (holds_anything(&blobs)? || holds_anything(&logs)?) {
             // Every run has blobs: a journal that has some and no database has lost it.
             return Err(JournalError::Corrupt("the database is gone".to_owned()));
         }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::ids::RunId;
-use cofferdam_journal::{Durability, Expected, FaultPlan, Journal, JournalError, Start};
+use cofferdam_contract::ports::Record as _;
+use cofferdam_journal::{Durability, Expected, FaultPlan, Journal, JournalError, Recorder, Start};
 
 use crate::world::{CountingEntropy, TickingClock, World, labels, new_run, note, options, start};
 
@@ -17,18 +18,46 @@ const CHILD_DIR: &str = "COFFERDAM_TEST_CHILD_DIR";
 #[tokio::test]
 #[ignore = "the child of a_killed_process_loses_nothing_that_was_acknowledged"]
 async fn child_that_appends_until_it_is_killed() {
+    write_until_killed(|journal, hold, number| async move {
+        let events = vec![note(number)];
+        journal.append(&hold.run, 1, Expected::Any, events, Durability::Commit).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "the child of a_killed_holder_loses_nothing_that_was_committed"]
+async fn child_that_commits_until_it_is_killed() {
+    write_until_killed(|_, hold, number| async move {
+        hold.recorder.commit(vec![note(number).body]).await.unwrap();
+    })
+    .await;
+}
+
+/// What a child writes by.
+#[derive(Clone)]
+struct Holding {
+    run: RunId,
+    recorder: Recorder,
+}
+
+async fn write_until_killed<F>(write: impl Fn(Journal, Holding, String) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let dir = PathBuf::from(std::env::var(CHILD_DIR).unwrap());
     let (clock, entropy) = (TickingClock::new(), CountingEntropy::new(3));
     let (clock, entropy) = (Arc::new(clock), Arc::new(entropy));
     let journal = Journal::open(options(&dir, &clock, &entropy)).await.unwrap();
     let hold = start(&journal, new_run(&*clock, &*entropy)).await;
     println!("\nrun {}", hold.run());
+    let recorder = journal.recorder(&hold, crate::world::actor(), None);
+    let holding = Holding { run: hold.run().clone(), recorder };
     let mut set = tokio::task::JoinSet::new();
     for number in 0_u64.. {
-        let (journal, run) = (journal.clone(), hold.run().clone());
+        let done = write(journal.clone(), holding.clone(), number.to_string());
         set.spawn(async move {
-            let events = vec![note(number.to_string())];
-            journal.append(&run, 1, Expected::Any, events, Durability::Commit).await.unwrap();
+            done.await;
             number
         });
         if set.len() >= 16 {
@@ -40,9 +69,21 @@ async fn child_that_appends_until_it_is_killed() {
 
 #[tokio::test]
 async fn a_killed_process_loses_nothing_that_was_acknowledged() {
+    assert_eq!(kill_amid("crash::child_that_appends_until_it_is_killed").await, 0);
+}
+
+#[tokio::test]
+async fn a_killed_holder_loses_nothing_that_was_committed() {
+    // The control: the database had not all of it.
+    assert!(kill_amid("crash::child_that_commits_until_it_is_killed").await > 0);
+}
+
+/// Kills the child in the middle of its writes, and looks for what it said was there. Says how much
+/// of it was in a log.
+async fn kill_amid(child: &str) -> u64 {
     let world = World::new();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "crash::child_that_appends_until_it_is_killed"])
+        .args(["--exact", child])
         .args(["--ignored", "--nocapture"])
         .env(CHILD_DIR, world.dir.path())
         .stdout(Stdio::piped())
@@ -67,6 +108,8 @@ async fn a_killed_process_loses_nothing_that_was_acknowledged() {
     assert!(!child.wait().unwrap().success());
     assert!(acknowledged.len() >= 300);
 
+    let logs = std::fs::read_dir(world.dir.path().join("journal/logs")).unwrap();
+    let logged = logs.map(|log| log.unwrap().metadata().unwrap().len()).sum();
     let run = run.unwrap();
     let journal = world.open().await;
     let stored = journal.events(&run, 0).await.unwrap();
@@ -83,6 +126,7 @@ async fn a_killed_process_loses_nothing_that_was_acknowledged() {
     journal.append(&run, 2, stored.len() as u64, more, Durability::Synced).await.unwrap();
     journal.seal(&run).await.unwrap();
     assert!(journal.verify().await.unwrap().ok());
+    logged
 }
 
 /// Everything that writes, once; what was acknowledged of it.
