@@ -241,7 +241,7 @@ mod tests {
     fn no_file_means_the_defaults() {
         let (_temp, configuration) = with(&[]);
         assert_eq!(configuration.config().unwrap(), Config::default());
-        assert_eq!(configuration.profiles(), ["assist", "autonomous"]);
+        assert_eq!(configuration.profiles(), ["assist", "autonomous", "flat"]);
         assert!(configuration.profile("assist").is_ok());
         assert_eq!(configuration.check(), []);
     }

@@ -59,6 +59,18 @@ pub enum WallName {
     CpuLimit,
 }
 
+/// What keeps a session's processes apart from the host's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Boundary {
+    /// Namespaces and a private root, with everything else behind them.
+    #[default]
+    Native,
+    /// Landlock and the system-call filter alone, for hosts that give no namespaces. Never chosen
+    /// by itself: a profile says so.
+    Flat,
+}
+
 /// How well a wall stands.
 #[derive(
     Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema,

@@ -3,7 +3,7 @@
 //! Whatever way a stage ends, the session is closed and its end recorded; a stop ends it from
 //! outside. Must never know which phase it serves.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cofferdam_contract::capability::CapabilityReport;
@@ -95,6 +95,7 @@ impl RunSession {
             purpose: purpose.to_owned(),
             report: open.report().clone(),
         };
+        let workspace_path = open.workspace_path().map_or(workspace_path, Path::to_owned);
         let this = Self { open, _base: base, workspace_path };
         live.record.commit(vec![EventBody::Session(SessionEvent::Opened(opened))]).await?;
         Ok(this)

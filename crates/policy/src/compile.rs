@@ -137,6 +137,7 @@ fn session(
         None => own.environment.clone(),
     };
     Ok(SessionRules {
+        boundary: own.boundary,
         environment,
         workspace_path: own.workspace_path,
         workspace_kind: own.workspace_kind,

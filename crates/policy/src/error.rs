@@ -14,7 +14,7 @@ pub enum PolicyError {
         detail: String,
     },
     /// No built-in profile has this name.
-    #[error("there is no built-in profile of that name; there are assist and autonomous")]
+    #[error("there is no built-in profile of that name; there are assist, autonomous and flat")]
     ProfileUnknown,
     /// The base commit's `.cofferdam.toml` is not right.
     #[error("the base commit's .cofferdam.toml is not valid: {detail}")]

@@ -1,12 +1,12 @@
 //! What an operator allows a run, as written in TOML.
 //!
 //! A profile extends another one: what its file does not say is as in the profile that `extends`
-//! names (`assist` by default). The two built-in files say everything, so they are the one home of
+//! names (`assist` by default). `assist` and `autonomous` say everything, so they are the one home of
 //! every default. Must never know where files are.
 
 use std::collections::BTreeSet;
 
-use cofferdam_contract::capability::{WallName, WorkspaceKind};
+use cofferdam_contract::capability::{Boundary, WallName, WorkspaceKind};
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::Cache;
 use schemars::JsonSchema;
@@ -38,6 +38,7 @@ pub const RESERVED_NAMES: &[&str] = &[
 pub const BUILTINS: &[(&str, &str)] = &[
     ("assist", include_str!("../profiles/assist.toml")),
     ("autonomous", include_str!("../profiles/autonomous.toml")),
+    ("flat", include_str!("../profiles/flat.toml")),
 ];
 
 /// The built-in profile of that name.
@@ -52,7 +53,17 @@ pub fn builtin(name: &str) -> Result<Profile, PolicyError> {
 fn builtin_table(name: &str) -> Result<toml::Table, PolicyError> {
     let found = BUILTINS.iter().find(|(it, _)| *it == name);
     let (_, text) = found.ok_or(PolicyError::ProfileUnknown)?;
-    text.parse().map_err(|error| not_parsed(&error))
+    whole(text.parse().map_err(|error| not_parsed(&error))?)
+}
+
+/// `own` with what it does not say from the profile that it extends. A built-in one that extends
+/// another names one that does not.
+fn whole(mut own: toml::Table) -> Result<toml::Table, PolicyError> {
+    match own.remove("extends") {
+        Some(toml::Value::String(name)) => Ok(merged(builtin_table(&name)?, own)),
+        Some(_) => Err(invalid(Some("extends"), "extends is the name of a built-in profile")),
+        None => Ok(own),
+    }
 }
 
 fn invalid(field: Option<&str>, detail: &str) -> PolicyError {
@@ -119,10 +130,14 @@ pub enum WorkspacePath {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionTable {
+    /// What keeps a session apart from the host: `native` (namespaces) or `flat` (for hosts that
+    /// give none: fewer walls, no network at all, not for root). Never chosen by itself.
+    pub boundary: Boundary,
     /// Names of the host's environment variables that a session gets. None by default. A name that
     /// looks like a credential is refused: no credential enters a session.
     pub environment: BTreeSet<String>,
-    /// `"/workspace"`, or `"same"` for the repository's own path.
+    /// `"/workspace"`, or `"same"` for the repository's own path. A flat session has it where it
+    /// is on the host.
     pub workspace_path: WorkspacePath,
     /// How the workspace is made: `overlay`, or `copy` where overlay cannot be had.
     pub workspace_kind: WorkspaceKind,
@@ -305,14 +320,8 @@ impl Profile {
             return Err(invalid(None, "a profile has at most 256 KiB"));
         }
         let mut own: toml::Table = text.parse().map_err(|error| not_parsed(&error))?;
-        let base = match own.remove("extends") {
-            None => builtin_table("assist")?,
-            Some(toml::Value::String(name)) => builtin_table(&name)?,
-            Some(_) => {
-                return Err(invalid(Some("extends"), "extends is the name of a built-in profile"));
-            }
-        };
-        Self::from_table(merged(base, own))
+        own.entry("extends").or_insert_with(|| "assist".into());
+        Self::from_table(whole(own)?)
     }
 
     fn from_table(table: toml::Table) -> Result<Self, PolicyError> {
@@ -333,6 +342,12 @@ impl Profile {
         };
         if self.approval.required == 0 {
             return Err(fail(("approval.required", "at least one approval is needed".to_owned())));
+        }
+        if self.session.boundary == Boundary::Flat
+            && self.session.workspace_kind != WorkspaceKind::Copy
+        {
+            let detail = "a flat session mounts nothing, so its workspace is a copy".to_owned();
+            return Err(fail(("session.workspace_kind", detail)));
         }
         self.session.environment.iter().try_for_each(|name| {
             check_variable(name).map_err(|detail| fail(("session.environment", detail)))

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use cofferdam_contract::budget::Budget;
-use cofferdam_contract::capability::{WallName, WorkspaceKind};
+use cofferdam_contract::capability::{Boundary, WallName, WorkspaceKind};
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::Cache;
 use cofferdam_contract::path::RepoPath;
@@ -53,6 +53,9 @@ pub struct Tables {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionRules {
+    /// What keeps it apart from the host. Policies from before there was a choice say nothing.
+    #[serde(default)]
+    pub boundary: Boundary,
     /// Names of the host's environment variables that go in.
     pub environment: BTreeSet<String>,
     /// Where the workspace appears.

@@ -98,6 +98,7 @@ impl From<SandboxError> for Problem {
             SandboxError::Invalid { .. } => Code::RequestInvalid,
             SandboxError::LauncherLost { .. } | SandboxError::SessionLost => Code::SessionLost,
         };
+        let remedy = remedy(&error);
         let mut detail = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
@@ -105,6 +106,34 @@ impl From<SandboxError> for Problem {
             detail.push_str(&cause.to_string());
             source = cause.source();
         }
-        Self::new(code, detail)
+        let problem = Self::new(code, detail);
+        match remedy {
+            Some(remedy) => problem.hint(remedy),
+            None => problem,
+        }
     }
+}
+
+/// What helps where the code's own hint does not say it all. A missing namespace is never made up
+/// for by less: who wants less says so.
+fn remedy(error: &SandboxError) -> Option<&'static str> {
+    let SandboxError::WallMissing { wall, detail } = error else { return None };
+    if detail.contains("flat session") {
+        return Some("run cofferdam doctor: it says what a flat session needs");
+    }
+    let of_namespaces = matches!(
+        wall,
+        WallName::UserNamespace
+            | WallName::MountNamespace
+            | WallName::PidNamespace
+            | WallName::NetworkNamespace
+            | WallName::IpcNamespace
+            | WallName::UtsNamespace
+            | WallName::PrivateRoot
+            | WallName::PrivateKeyring
+    );
+    of_namespaces.then_some(
+        "run cofferdam doctor: it names what is missing and how to get it; where this host gives \
+         no namespaces, --profile flat does without them, with fewer walls",
+    )
 }

@@ -1,37 +1,58 @@
 //! The Landlock layers of a session: one for all of it and one for each call.
 //!
-//! Landlock stands behind the private root: what the root already keeps out or keeps read-only is
-//! refused a second time. Must never know why a path is in the root.
+//! Behind a private root Landlock is the second wall: what the root already keeps out or keeps
+//! read-only is refused once more. In a flat session it is the first. Must never know why a path
+//! may be reached.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use cofferdam_contract::capability::{Wall, WallName, WallStatus};
+use cofferdam_contract::capability::{Boundary, Wall, WallName, WallStatus};
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
-use crate::init::SCRATCH;
 use crate::sys::landlock::{self as kernel, Layer};
 
 /// What is asked for; the kernel's own best is what is had.
 const WANTED: ABI = ABI::V6;
+/// Least that a flat session needs: without scopes it could signal the user's other processes.
+pub(crate) const FLAT_ABI_MIN: u32 = 6;
 
-/// Restricts this process, and all that it will ever start, to the session's root.
-pub(crate) fn session(
-    view: &[(PathBuf, bool)],
-    workspace: &Path,
-    audited: bool,
-) -> Result<Vec<Wall>, String> {
+/// What a session may reach. What is not there needs no rule.
+pub(crate) struct Reach {
+    pub(crate) boundary: Boundary,
+    /// The kernel's audit is told of what is refused.
+    pub(crate) audited: bool,
+    /// May be listed, and nothing more.
+    pub(crate) list: Vec<PathBuf>,
+    /// Read and executed.
+    pub(crate) read: Vec<PathBuf>,
+    /// Read, and written where the kernel's own rules for them allow it.
+    pub(crate) in_place: Vec<PathBuf>,
+    /// The same, with their commands.
+    pub(crate) devices: Vec<PathBuf>,
+    /// Everything.
+    pub(crate) write: Vec<PathBuf>,
+    /// Read by init, and by no call.
+    pub(crate) init_reads: Vec<PathBuf>,
+}
+
+/// Restricts this process, and all that it will ever start, to what the session may reach.
+pub(crate) fn session(reach: &Reach) -> Result<Vec<Wall>, String> {
     let abi = kernel::abi();
     if abi == 0 {
         return Err("the kernel has no Landlock, or it is not enabled at boot".to_owned());
     }
-    let rules = rules(view, workspace, Scope::from_all(WANTED));
-    let rules = rules.map_err(|error| error.to_string())?;
+    if reach.boundary == Boundary::Flat && abi < FLAT_ABI_MIN {
+        return Err(format!(
+            "a flat session needs Landlock ABI {FLAT_ABI_MIN} (Linux 6.12), and this is ABI {abi}"
+        ));
+    }
+    let rules: Option<OwnedFd> = rules(reach, true).map_err(|error| error.to_string())?.into();
     let rules = rules.ok_or_else(|| "the kernel enforced none of it".to_owned())?;
-    Layer::of_session(rules, audited).put_on().map_err(|error| error.to_string())?;
+    Layer::of_session(rules, reach.audited).put_on().map_err(|error| error.to_string())?;
     let scopes = if abi >= 6 {
         (WallStatus::Enforced, "abstract sockets and signals end at the session's domain")
     } else {
@@ -47,73 +68,75 @@ pub(crate) fn session(
     ])
 }
 
-/// What a session may do with files; with `scope`, how far it reaches otherwise.
-fn rules(
-    view: &[(PathBuf, bool)],
-    workspace: &Path,
-    scope: BitFlags<Scope>,
-) -> Result<Option<OwnedFd>, RulesetError> {
+/// The rules of the session as a whole, which init is under as well, or those of a call.
+fn rules(reach: &Reach, is_session: bool) -> Result<RulesetCreated, RulesetError> {
     let all = AccessFs::from_all(WANTED);
     let read = AccessFs::from_read(WANTED);
     let mut rules = Ruleset::default().handle_access(all)?;
-    if !scope.is_empty() {
-        rules = rules.scope(scope)?;
+    if reach.boundary == Boundary::Flat {
+        // There are no such sockets; this stands behind the filter.
+        rules = rules.handle_access(AccessNet::from_all(WANTED))?;
+    }
+    if is_session {
+        // Not in a call: calls signal what runs in the background.
+        rules = rules.scope(Scope::from_all(WANTED))?;
     }
     let mut rules = rules.create()?;
-    // Names of what is there may be listed anywhere; there is nothing but what was put there.
-    rules = allow(rules, Path::new("/"), AccessFs::ReadDir.into(), true)?;
-    for (path, is_directory) in view {
-        rules = allow(rules, path, read, *is_directory)?;
-    }
-    for path in ["/etc", "/run"] {
-        rules = allow(rules, Path::new(path), read, true)?;
-    }
-    // A program may write to its own entries there, such as `oom_score_adj`.
+    // A program may write to its own entries of /proc, such as `oom_score_adj`.
     let in_place = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile;
-    rules = allow(rules, Path::new("/proc"), in_place, true)?;
     let devices = in_place | AccessFs::IoctlDev | AccessFs::Truncate;
-    rules = allow(rules, Path::new("/dev"), devices, true)?;
-    for path in SCRATCH.iter().map(Path::new).chain([workspace]) {
-        rules = allow(rules, path, all, true)?;
+    let no_paths = Vec::new();
+    let own = if is_session { &reach.init_reads } else { &no_paths };
+    let kinds = [
+        (&reach.list, AccessFs::ReadDir.into()),
+        (&reach.read, read),
+        (&reach.in_place, in_place),
+        (&reach.devices, devices),
+        (&reach.write, all),
+        (own, AccessFs::ReadFile | AccessFs::ReadDir),
+    ];
+    for (paths, access) in kinds {
+        for path in paths {
+            rules = allow(rules, path, access)?;
+        }
     }
-    Ok(rules.into())
+    Ok(rules)
 }
 
 fn allow(
     rules: RulesetCreated,
     path: &Path,
     access: BitFlags<AccessFs>,
-    is_directory: bool,
 ) -> Result<RulesetCreated, RulesetError> {
-    let access = if is_directory { access } else { access & AccessFs::from_file(WANTED) };
-    match PathFd::new(path) {
-        Ok(opened) => rules.add_rule(PathBeneath::new(opened, access)),
-        // What is not there needs no rule.
-        Err(_) => Ok(rules),
-    }
+    let Ok(opened) = PathFd::new(path) else { return Ok(rules) };
+    let kind = rustix::fs::fstat(&opened).map(|it| rustix::fs::FileType::from_raw_mode(it.st_mode));
+    let access = if kind.is_ok_and(|it| it.is_dir()) {
+        access
+    } else {
+        access & AccessFs::from_file(WANTED)
+    };
+    rules.add_rule(PathBeneath::new(opened, access))
 }
 
-/// A layer that refuses nothing that is not refused already, prepared once and put on by each
-/// call: it gives the call a domain of its own, which other calls cannot trace into.
+/// The layer that each call puts on: it gives the call a domain of its own, which other calls
+/// cannot trace into. Prepared once.
 ///
-/// The kernel's audit names the innermost domain that refuses. Where it tells, that has to be the
-/// call's, so this layer then refuses all that the session's does.
+/// In a native session it refuses nothing that is not refused already. In a flat one it takes away
+/// what init alone may read. The kernel's audit names the innermost domain that refuses: where it
+/// tells, that has to be the call's, so this layer then refuses all that the session's does.
 ///
 /// Moving a file between directories is refused by any layer that does not say otherwise.
-pub(crate) fn call_layer(
-    view: &[(PathBuf, bool)],
-    workspace: &Path,
-    audited: bool,
-) -> Result<Layer, String> {
+pub(crate) fn call_layer(reach: &Reach) -> Result<Layer, String> {
     let little = || -> Result<Option<OwnedFd>, RulesetError> {
         let rules =
             Ruleset::default().handle_access(AccessFs::MakeBlock | AccessFs::Refer)?.create()?;
-        Ok(allow(rules, Path::new("/"), AccessFs::Refer.into(), true)?.into())
+        Ok(allow(rules, Path::new("/"), AccessFs::Refer.into())?.into())
     };
+    let whole = reach.audited || reach.boundary == Boundary::Flat;
     // A call must be able to signal what the session runs in the background: no scope here.
-    let made = if audited { rules(view, workspace, BitFlags::EMPTY) } else { little() };
+    let made = if whole { rules(reach, false).map(Into::into) } else { little() };
     match made {
-        Ok(Some(rules)) => Ok(Layer::of_call(rules, audited)),
+        Ok(Some(rules)) => Ok(Layer::of_call(rules, reach.audited)),
         Ok(None) => Err("the kernel made no rules for calls".to_owned()),
         Err(error) => Err(error.to_string()),
     }

@@ -13,6 +13,7 @@ mod decoy;
 pub mod doctor;
 mod error;
 mod filter;
+mod flat;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod init;
@@ -28,6 +29,7 @@ mod wire;
 
 pub use audit::HostAudit;
 pub use error::SandboxError;
+pub use flat::FLAT_DIRECTORIES;
 pub use launcher::launcher_main;
 pub use spec::{
     CallIo, CallResult, CallSpec, DenialSink, NotStarted, Program, Resident, SandboxSpec,

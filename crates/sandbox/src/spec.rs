@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_contract::capability::{Boundary, WorkspaceKind};
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
@@ -43,13 +43,15 @@ pub struct SandboxSpec {
     pub session: SessionId,
     /// The run it is for, where there is one.
     pub run: Option<RunId>,
+    /// What keeps it apart from the host.
+    pub boundary: Boundary,
     /// What of the host it sees.
     pub view: View,
     /// Where its workspace comes from.
     pub workspace: WorkspaceMount,
     /// How that was made, for the report.
     pub workspace_kind: WorkspaceKind,
-    /// Where the workspace is inside, absolute.
+    /// Where the workspace is inside, absolute; in a flat session its place on the host.
     pub workspace_path: PathBuf,
     /// Which of the view's caches it gets.
     pub caches: BTreeSet<Cache>,

@@ -86,6 +86,9 @@ pub(crate) struct Groundwork {
     pub(crate) debug: bool,
     /// Whether Landlock tells the kernel's audit of what it refuses.
     pub(crate) audited: bool,
+    /// Of a flat session, the directory that is its own; all paths are then the host's. No two
+    /// sessions have the same, so that none is laid in advance.
+    pub(crate) flat: Option<Bytes>,
 }
 
 /// What is one session's own.

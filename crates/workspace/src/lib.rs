@@ -188,6 +188,14 @@ impl Workspace {
     }
 }
 
+/// What a directory of the session's own, other than its workspace, takes on disk.
+///
+/// # Errors
+/// [`WorkspaceError::Io`] if it is not there any more.
+pub fn usage_of(dir: &Path) -> Result<Usage, WorkspaceError> {
+    Ok(usage::usage(&open_dir(dir)?))
+}
+
 /// Deletes `dir` with everything in it, whatever a session left there, following no link; for a
 /// directory of which no [`Workspace`] can be opened any more. Nothing there is success.
 ///

@@ -21,11 +21,17 @@ pub(crate) struct Args {
     /// Approve the proposal without being asked
     #[arg(long)]
     yes: bool,
+    /// The built-in profile that the demo's own extends: flat where a host gives no namespaces
+    #[arg(long, value_name = "NAME", default_value = "assist",
+        value_parser = ["assist", "autonomous", "flat"])]
+    profile: String,
 }
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     match repository::source(args.repo.as_deref(), &edge.cwd)? {
-        RepositorySource::Path(path) => crate::demo::show(edge, path.as_ref(), args.yes).await,
+        RepositorySource::Path(path) => {
+            crate::demo::show(edge, path.as_ref(), args.yes, &args.profile).await
+        }
         RepositorySource::Url(_) => {
             let detail = "the demo works on a directory";
             Err(Problem::new(Code::RequestInvalid, detail).at(Some("repo".to_owned())))

@@ -171,8 +171,8 @@ fn configuration(out: &mut String) {
     table::<Config>(out);
     let _ = writeln!(
         out,
-        "\n## profiles/NAME.toml\n\nA profile says `extends = \"assist\"` or `\"autonomous\"` (assist \
-         where it says nothing) and then only what is different. The built-in profiles:"
+        "\n## profiles/NAME.toml\n\nA profile says `extends = \"assist\"`, `\"autonomous\"` or \
+         `\"flat\"` (assist where it says nothing) and then only what is different. The built-in profiles:"
     );
     for (name, text) in BUILTINS {
         let _ = writeln!(out, "\n### {name}\n\n```toml\n{}\n```", text.trim_end());

@@ -28,8 +28,8 @@ pub(crate) struct Ground {
     /// Revision to start from
     #[arg(long, value_name = "REV", default_value = "HEAD")]
     base: String,
-    /// The operator's profile: assist, autonomous, or one of your own [default: assist, or what
-    /// config.toml says]
+    /// The operator's profile: assist, autonomous, flat, or one of your own [default: assist, or
+    /// what config.toml says]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// A directory that git ignores and a build needs, carried in copy-on-write; may be repeated

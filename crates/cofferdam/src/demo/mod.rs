@@ -39,16 +39,21 @@ pub(crate) struct DemoObject {
     duration_ms: u64,
 }
 
-/// Shows the main job on `source`.
+/// Shows the main job on `source`, under a profile that extends this built-in one.
 ///
 /// # Errors
 /// What keeps a stage from being reached; an attempt that succeeds is a proof that fails.
-pub(crate) async fn show(edge: &Edge, source: &Path, yes: bool) -> Result<Ending, Problem> {
+pub(crate) async fn show(
+    edge: &Edge,
+    source: &Path,
+    yes: bool,
+    extends: &str,
+) -> Result<Ending, Problem> {
     let started = std::time::Instant::now();
     let stage = Stage { edge };
     stage.title("1  a scratch clone, a planted secret, a session behind walls");
     let scratch = Scratch::of(source)?;
-    let configuration = scratch.configuration()?;
+    let configuration = scratch.configuration(extends)?;
     let engine = wiring::engine(&scratch.dirs(), &configuration).await?;
     let before = scratch.snapshot();
     let (view, task) = run(&stage, &scratch, &engine).await?;

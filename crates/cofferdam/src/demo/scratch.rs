@@ -60,7 +60,7 @@ impl Scratch {
     ///
     /// # Errors
     /// `configuration_invalid`.
-    pub(super) fn configuration(&self) -> Result<Configuration, Problem> {
+    pub(super) fn configuration(&self, extends: &str) -> Result<Configuration, Problem> {
         let shown = |path: PathBuf| path.to_string_lossy().into_owned();
         let port = self.listener.local_addr().map_or(0, |it| it.port()).to_string();
         let wanted = [
@@ -74,7 +74,11 @@ impl Scratch {
             wanted.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         script.push_str(include_str!("hostile.sh"));
         let setup = toml::Value::from(vec!["sh".to_owned(), "-c".to_owned(), script]);
-        let text = format!("{}\n[session]\nsetup = {setup}\n", include_str!("profile.toml"));
+        let text = format!(
+            "extends = {}\n{}\n[session]\nsetup = {setup}\n",
+            toml::Value::from(extends),
+            include_str!("profile.toml")
+        );
         let profile = self.path("config/profiles/demo.toml");
         std::fs::write(profile, text)
             .map_err(|error| Problem::new(Code::StorageFailed, error.to_string()))?;

@@ -14,6 +14,7 @@ mod demo;
 mod denials;
 mod exec;
 mod failures;
+mod flat;
 mod gates;
 mod ground;
 mod intact;

@@ -6,6 +6,7 @@
 //! so that what is too much can be removed.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use cofferdam_contract::ids::{CallId, DenialId, RunId, SessionId};
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::ports::{Clock, Entropy};
 use cofferdam_sandbox::{DenialSink as _, Stopper};
-use cofferdam_workspace::{Usage, Workspace};
+use cofferdam_workspace::{Usage, Workspace, WorkspaceError, usage_of};
 
 use crate::denials::DenialBook;
 
@@ -32,6 +33,8 @@ pub(super) struct Watched {
     pub(super) run: RunId,
     pub(super) session: SessionId,
     pub(super) workspace: Arc<Workspace>,
+    /// Other directories that the session writes on disk, and which count as well.
+    pub(super) also: Vec<PathBuf>,
     pub(super) limits: Limits,
     pub(super) running: Running,
     pub(super) book: Arc<DenialBook>,
@@ -57,7 +60,7 @@ impl DiskWatch {
             while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 let started = Instant::now();
                 // A vanished workspace is a session that is over.
-                let Ok(usage) = watched.workspace.usage() else { return };
+                let Ok(usage) = watched.usage() else { return };
                 watched.judge(usage, was_complete);
                 was_complete = usage.is_complete;
                 pause = LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
@@ -68,6 +71,13 @@ impl DiskWatch {
 }
 
 impl Watched {
+    fn usage(&self) -> Result<Usage, WorkspaceError> {
+        // A directory that was closed to us is one that cannot be counted.
+        let unknown = Usage { is_complete: false, ..Usage::NONE };
+        let also = self.also.iter().map(|dir| usage_of(dir).unwrap_or(unknown));
+        Ok(also.fold(self.workspace.usage()?, Usage::plus))
+    }
+
     /// What cannot be counted twice in a row counts as too much: hiding it must not pay.
     fn judge(&self, usage: Usage, was_complete: bool) {
         let hidden = !usage.is_complete && !was_complete;

@@ -7,7 +7,7 @@ mod disk;
 pub mod native;
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cofferdam_contract::capability::CapabilityReport;
@@ -62,6 +62,12 @@ pub trait Sessions: Send + Sync {
 pub trait OpenSession: Hands {
     /// The boundary as it is.
     fn report(&self) -> &CapabilityReport;
+
+    /// Where the workspace is for the session, where that is not what was asked for: a flat session
+    /// has it where it is on the host.
+    fn workspace_path(&self) -> Option<&Path> {
+        None
+    }
 
     /// Stops every process where it is, until [`OpenSession::thaw`].
     ///

@@ -5,11 +5,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cofferdam_contract::capability::{CapabilityReport, WallStatus, WorkspaceKind};
+use cofferdam_contract::capability::{Boundary, CapabilityReport, WallStatus, WorkspaceKind};
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::{CallId, SessionId};
+use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::ports::{Clock, Entropy};
 use cofferdam_contract::problem::{Code, Problem};
@@ -108,13 +109,18 @@ impl NativeSessions {
             .environment
             .iter()
             .filter_map(|name| (self.variables)(name).map(|value| (OsString::from(name), value)));
+        let workspace_path = match workspace_on_host(session.boundary, workspace) {
+            Some(path) => path,
+            None => order.workspace_path.clone(),
+        };
         SandboxSpec {
             session: order.session.clone(),
             run: Some(order.run.clone()),
+            boundary: session.boundary,
             view: self.view.clone(),
             workspace: workspace.mount(),
             workspace_kind: workspace.kind(),
-            workspace_path: order.workspace_path.clone(),
+            workspace_path,
             caches: session.caches.clone(),
             environment: passed.collect(),
             limits: order.policy.limits(),
@@ -123,6 +129,19 @@ impl NativeSessions {
             scratch,
         }
     }
+}
+
+/// A session that mounts nothing has its workspace where it is.
+fn workspace_on_host(boundary: Boundary, workspace: &Workspace) -> Option<PathBuf> {
+    match (boundary, workspace.mount()) {
+        (Boundary::Flat, WorkspaceMount::Directory { path }) => Some(path),
+        _ => None,
+    }
+}
+
+/// What else such a session writes: no file system of its own bounds these.
+fn flat_directories(scratch: &Path) -> Vec<PathBuf> {
+    cofferdam_sandbox::FLAT_DIRECTORIES.iter().map(|name| scratch.join(name)).collect()
 }
 
 impl Sessions for NativeSessions {
@@ -142,11 +161,13 @@ impl Sessions for NativeSessions {
                 return Err(error.into());
             }
         };
+        let on_host = workspace_on_host(order.policy.tables().session.boundary, &workspace);
         let (workspace, running) = (Arc::new(workspace), RunningCalls::default());
         let disk = DiskWatch::start(Watched {
             run: order.run,
             session: order.session,
             workspace: Arc::clone(&workspace),
+            also: if on_host.is_some() { flat_directories(&scratch) } else { Vec::new() },
             limits: order.policy.limits(),
             running: Arc::clone(&running),
             book: Arc::clone(&order.book),
@@ -159,6 +180,7 @@ impl Sessions for NativeSessions {
         let native = NativeSession {
             session: Arc::new(session),
             workspace: Mutex::new(Some(workspace)),
+            on_host,
             book: order.book,
             running,
             disk_bytes: order.policy.limits().disk_bytes,
@@ -173,6 +195,7 @@ impl Sessions for NativeSessions {
 struct NativeSession {
     session: Arc<Session>,
     workspace: Mutex<Option<Arc<Workspace>>>,
+    on_host: Option<PathBuf>,
     book: Arc<DenialBook>,
     running: RunningCalls,
     disk_bytes: u64,
@@ -300,6 +323,10 @@ impl Hands for NativeSession {
 impl OpenSession for NativeSession {
     fn report(&self) -> &CapabilityReport {
         self.session.report()
+    }
+
+    fn workspace_path(&self) -> Option<&Path> {
+        self.on_host.as_deref()
     }
 
     fn freeze(&self) -> Result<(), Problem> {

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::check::{CheckResult, CheckStatus, Finding};
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::CallEnd;
@@ -209,10 +210,11 @@ fn reported(input: &GateInput<'_>, outcome: &CommandOutcome) -> Result<Vec<Repor
     if outcome.truncated {
         return Err("its output is larger than the limit".to_owned());
     }
-    let root = match input.policy.tables().session.workspace_path {
-        WorkspacePath::Fixed => "/workspace",
+    let session = &input.policy.tables().session;
+    let root = match (session.boundary, session.workspace_path) {
+        (Boundary::Native, WorkspacePath::Fixed) => "/workspace",
         // Scanners give relative locations; an absolute one then has no place in the report.
-        WorkspacePath::Same => "",
+        _ => "",
     };
     sarif::parse(&outcome.stdout, root).map_err(|error| error.to_string())
 }

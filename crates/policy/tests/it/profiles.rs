@@ -1,5 +1,6 @@
 //! Profiles: built-in ones, extending, strictness, and bad input.
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::problem::Problem;
 use cofferdam_policy::{BUILTINS, Narrowing, PolicyError, Profile, builtin};
 use proptest::prelude::*;
@@ -14,6 +15,17 @@ fn the_built_in_ones_compile() {
         compiled(text, None).unwrap();
     }
     assert_eq!(builtin("other").unwrap_err(), PolicyError::ProfileUnknown);
+}
+
+#[test]
+fn flat_is_chosen_by_name_and_differs_in_nothing_else() {
+    let (flat, assist) = (builtin("flat").unwrap(), builtin("assist").unwrap());
+    assert_eq!(assist.session.boundary, Boundary::Native);
+    let mut same = flat.clone();
+    same.session.boundary = assist.session.boundary;
+    same.session.workspace_kind = assist.session.workspace_kind;
+    same.description = assist.description.clone();
+    assert_eq!((flat.session.boundary, same), (Boundary::Flat, assist));
 }
 
 #[test]
@@ -39,6 +51,8 @@ fn bad_profiles_name_the_field() {
         "[session]\nenvironment = [\"\"]",
         "[session]\nworkspace_path = \"/etc\"",
         "[session]\nsetup = [\"\"]",
+        "[session]\nboundary = \"none\"",
+        "[session]\nboundary = \"flat\"",
         "[approval]\nrequired = 0",
         "[paths]\nallowed = [\"src/[\"]",
         "[paths]\nprotected = [\"\"]",

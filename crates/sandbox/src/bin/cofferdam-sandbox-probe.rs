@@ -2,8 +2,8 @@
 //!
 //! Each attack prints what it got and exits with 0 if it succeeded, 1 if it was refused.
 
-// One of the programs that it offers is there to panic.
-#![allow(clippy::panic)]
+// One of the programs that it offers is there to panic, and one attack has no safe wrapper.
+#![allow(clippy::panic, unsafe_code)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_contract::capability::{Boundary, WorkspaceKind};
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::limits::Limits;
@@ -171,6 +171,7 @@ fn specification(dir: &Path, session: SessionId) -> std::io::Result<SandboxSpec>
     Ok(SandboxSpec {
         session,
         run: None,
+        boundary: Boundary::Native,
         view,
         workspace,
         workspace_kind: WorkspaceKind::Overlay,
@@ -216,6 +217,15 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
             UnixStream::connect_addr(&address).map(|_| "connected".to_owned())
         }
+        ["connect-path", path] => UnixStream::connect(path).map(|_| "connected".to_owned()),
+        ["trace", pid] => trace(pid.parse().unwrap_or(0)).map(|()| "traced".to_owned()),
+        ["trace-own"] => {
+            let mut child = Command::new("/bin/sleep").arg("1000").spawn()?;
+            let traced = trace(child.id().cast_signed());
+            child.kill()?;
+            child.wait()?;
+            traced.map(|()| "traced".to_owned())
+        }
         ["descriptors"] => descriptors(),
         ["sleep", seconds] => {
             std::thread::sleep(Duration::from_secs(seconds.parse().unwrap_or(1)));
@@ -242,6 +252,14 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
         ["flood", mib] => flood(mib.parse().unwrap_or(1)),
         _ => Err(std::io::Error::other("unknown probe")),
     }
+}
+
+/// Becomes the tracer of a process, until the end of this one.
+fn trace(pid: i32) -> std::io::Result<()> {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: takes numbers; this request reads no memory.
+    let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, nothing, nothing) };
+    if traced < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 fn descriptors() -> std::io::Result<String> {

@@ -12,7 +12,8 @@ use cofferdam_contract::limits::Limits;
 
 use super::probe::{Answer, attempt, call, map_to_root, mkdir, mount, unshare};
 use super::{Requirement, Surroundings};
-use crate::filter::program;
+use crate::filter::{flat_program, program};
+use crate::landlocked::FLAT_ABI_MIN;
 use crate::launcher::Groups;
 use crate::sys::landlock;
 
@@ -26,6 +27,7 @@ pub(super) fn all(surroundings: &Surroundings<'_>) -> Vec<Requirement> {
         state(surroundings.state),
         cgroups(),
         audit(),
+        flat(),
     ];
     all.sort_by_key(|requirement| !requirement.required);
     all
@@ -288,6 +290,33 @@ fn cgroups() -> Requirement {
         true => "sudo mount -t cgroup2 none /sys/fs/cgroup",
     };
     unmet("control_groups", false, detail, remedy)
+}
+
+/// Sessions of the profile `flat`, which need no namespaces.
+fn flat() -> Requirement {
+    let (name, abi) = ("flat_sessions", landlock::abi());
+    if rustix::process::geteuid().is_root() {
+        let detail = "refused to root: without a user namespace its sessions would own the host";
+        return unmet(name, false, detail, "run cofferdam as an ordinary user");
+    }
+    if abi < FLAT_ABI_MIN {
+        let detail =
+            format!("Landlock ABI {abi}, and signals end at a domain since {FLAT_ABI_MIN}");
+        return unmet(name, false, detail, "Linux 6.12 or later with Landlock enabled");
+    }
+    let Ok(program) = flat_program(false) else {
+        return unmet(name, false, "the filter cannot be compiled", "report it as a defect");
+    };
+    let privs = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0];
+    let steps: [&dyn Fn() -> libc::c_long; 2] =
+        [&super::probe::call(libc::SYS_prctl, privs), &super::probe::filter(&program, true)];
+    match attempt(&steps) {
+        Ok(()) => met(name, false, "--profile flat works without namespaces, with fewer walls"),
+        Err(error) => {
+            let remedy = "no outer filter with a listener of its own";
+            unmet(name, false, format!("no listener can be had: {error}"), remedy)
+        }
+    }
 }
 
 /// Landlock's own records need the audit system, which only the host's root may listen to.

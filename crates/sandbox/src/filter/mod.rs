@@ -6,6 +6,7 @@
 
 #![allow(unsafe_code)]
 
+mod flat;
 pub(crate) mod rule;
 pub(crate) mod table;
 
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use cofferdam_contract::capability::WallName;
+use cofferdam_contract::capability::{Boundary, WallName};
 use libc::sock_filter;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
@@ -38,24 +39,47 @@ type Chains = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// The program of a session; with `debug`, looking into processes of one's own is allowed.
 pub(crate) fn program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, true).map_err(unusable)
+    compile(debug, true, Boundary::Native).map_err(unusable)
+}
+
+/// The program of a session without namespaces.
+pub(crate) fn flat_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
+    compile(debug, true, Boundary::Flat).map_err(unusable)
 }
 
 /// The same walls without events, for a host where an outer listener takes the only place there is
 /// (EBUSY from [`install`]). Calls that a supervisor only looks at are allowed: the look never was
-/// the wall.
+/// the wall. There is none for flat sessions, where some of it is.
 pub(crate) fn silent_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, false).map_err(unusable)
+    compile(debug, false, Boundary::Native).map_err(unusable)
+}
+
+/// The answer to a call, if the catalogue has it.
+pub(crate) fn answer(number: i32, boundary: Boundary) -> Option<(&'static str, &'static Answer)> {
+    let (number, name, answer) = table::find(number)?;
+    Some((name, of_row(*number, answer, boundary)))
+}
+
+fn of_row(number: u32, native: &'static Answer, boundary: Boundary) -> &'static Answer {
+    match boundary {
+        Boundary::Native => native,
+        Boundary::Flat => flat::find(number).unwrap_or(native),
+    }
 }
 
 fn unusable(error: BackendError) -> SandboxError {
     SandboxError::WallMissing { wall: WallName::Seccomp, detail: error.to_string() }
 }
 
-fn compile(debug: bool, telling: bool) -> Result<Vec<sock_filter>, BackendError> {
+fn compile(
+    debug: bool,
+    telling: bool,
+    boundary: Boundary,
+) -> Result<Vec<sock_filter>, BackendError> {
     let mut refused = BTreeMap::<i32, Chains>::new();
     let mut allowed = Chains::new();
-    for (number, _, answer) in table::TABLE {
+    for (number, _, native) in table::TABLE {
+        let answer = of_row(*number, native, boundary);
         let number = i64::from(*number);
         match answer {
             Answer::Absent => {}

@@ -58,6 +58,28 @@ pub(crate) enum Judge {
     Messages { pointer: usize, count: usize },
     /// User or group ids, which pass if the process has them already or they mean "no change".
     OwnIds { users: &'static [usize], groups: &'static [usize] },
+    /// Mode or times of a file. Not a look but a deed: the supervisor does it itself, on the file
+    /// that it found beneath the session's own directories, and the kernel never goes on with the
+    /// call. So this one is a wall.
+    Change { file: ChangedFile, change: Change },
+}
+
+/// Which arguments name the file whose mode or times change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ChangedFile {
+    /// An open one.
+    Open { descriptor: usize },
+    /// By its path, from a directory and with flags where the call has them.
+    At { directory: Option<usize>, path: usize, flags: Option<usize> },
+}
+
+/// What becomes of it, and which argument says so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Change {
+    /// Permission bits.
+    Mode(usize),
+    /// A pointer to two times, or null for now.
+    Times(usize),
 }
 
 /// Any of these lists of conditions, each of which must hold as a whole.

@@ -1,38 +1,65 @@
 //! The whole table as a snapshot, and each telling call refused and told, with the filter off as control.
 
-use std::fmt::Write as _;
-
 use super::harness::{Under, call, spawn};
 use super::rule::Judge;
 use super::*;
 
 const ALL: [u64; 6] = [u64::MAX; 6];
 
+fn row(number: u32, name: &str, answer: &Answer) -> String {
+    let answer = match answer {
+        Answer::Allow => "allow".to_owned(),
+        Answer::Absent => "ENOSYS".to_owned(),
+        Answer::Notify(notice) => {
+            let when = if notice.guard.is_empty() { "" } else { " when guarded" };
+            let judge = match notice.judge {
+                None => "",
+                Some(Judge::OwnIds { .. }) => " unless own ids",
+                Some(Judge::Change { .. }) => " unless done beneath the session's directories",
+                Some(_) => " beyond loopback",
+            };
+            let debug = if notice.debug { " unless debug" } else { "" };
+            let refusal = notice.refusal;
+            format!(
+                "notify{when}{judge}{debug}: {:?}, {}, errno {}, {}",
+                refusal.operation, refusal.rule, refusal.errno, refusal.reason_code
+            )
+        }
+    };
+    format!("{number:>3} {name}: {answer}\n")
+}
+
 #[test]
 fn the_whole_table_is_a_snapshot() {
-    let mut text = String::new();
-    for (number, name, answer) in table::TABLE {
-        let answer = match answer {
-            Answer::Allow => "allow".to_owned(),
-            Answer::Absent => "ENOSYS".to_owned(),
-            Answer::Notify(notice) => {
-                let when = if notice.guard.is_empty() { "" } else { " when guarded" };
-                let judge = match notice.judge {
-                    None => "",
-                    Some(Judge::OwnIds { .. }) => " unless own ids",
-                    Some(_) => " beyond loopback",
-                };
-                let debug = if notice.debug { " unless debug" } else { "" };
-                let refusal = notice.refusal;
-                format!(
-                    "notify{when}{judge}{debug}: {:?}, {}, errno {}, {}",
-                    refusal.operation, refusal.rule, refusal.errno, refusal.reason_code
-                )
-            }
-        };
-        let _infallible = writeln!(text, "{number:>3} {name}: {answer}");
-    }
+    let text: String =
+        table::TABLE.iter().map(|(number, name, answer)| row(*number, name, answer)).collect();
     insta::assert_snapshot!("system_calls", text);
+}
+
+#[test]
+fn what_a_flat_session_is_answered_otherwise_is_a_snapshot() {
+    let differs = table::TABLE.iter().filter_map(|(number, name, native)| {
+        let flat = of_row(*number, native, Boundary::Flat);
+        (!std::ptr::eq(flat, native)).then(|| row(*number, name, flat))
+    });
+    let text: String = differs.collect();
+    assert_eq!(text.lines().count(), flat::TABLE.len());
+    assert!(flat::TABLE.is_sorted_by_key(|row| row.0));
+    insta::assert_snapshot!("system_calls_flat", text);
+}
+
+/// What only told, because a namespace refused the same, may be allowed; nothing else.
+#[test]
+fn flat_allows_nothing_that_the_catalogue_refuses() {
+    for (number, name, native) in table::TABLE {
+        let only_told = match native {
+            Answer::Allow => true,
+            Answer::Absent => false,
+            Answer::Notify(notice) => notice.judge.is_some(),
+        };
+        let flat = of_row(*number, native, Boundary::Flat);
+        assert!(only_told || !matches!(flat, Answer::Allow), "{name}");
+    }
 }
 
 /// Linux 6.18 has 0 to 336 and, after a gap for other architectures, 424 to 469.

@@ -7,89 +7,73 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
-use cofferdam_contract::limits::Limits;
 use rustix::process::{Resource, Rlimit};
 
-use super::root::Root;
-use super::{Built, Grouped, failed, wall};
+use super::{Built, Footing, Grouped, failed, wall};
 use crate::sys::landlock::Layer;
 use crate::sys::process;
 use crate::sys::socket::Channel;
-use crate::wire::{FromInit, Groundwork, Own};
+use crate::wire::{FromInit, Groundwork, Refusal};
 use crate::{filter, landlocked};
 
 /// Puts all walls up and tells the supervisor. Returns the Landlock layer for calls.
 pub(super) fn all(
     groundwork: &Groundwork,
-    own: &Own,
     program: &[libc::sock_filter],
     grouped: Grouped,
-    root: Root,
+    mut footing: Footing,
     socket: &Channel,
 ) -> Built<Layer> {
-    let mut walls = namespaces(root.cgroup_namespace, groundwork.audited);
-    walls.extend(limits(&groundwork.limits, grouped)?);
-    walls.push(keyring());
+    let mut walls = std::mem::take(&mut footing.walls);
+    walls.extend(limits(groundwork, grouped)?);
+    walls.push(keyring(groundwork.flat.is_some())?);
     rustix::thread::set_no_new_privs(true).map_err(|error| {
         failed(Some(WallName::NoNewPrivileges), "setting no_new_privs")(error.into())
     })?;
     walls.push(wall(WallName::NoNewPrivileges, WallStatus::Enforced, "set on process 1"));
-    let (view, workspace, audited) = (&root.view, own.workspace_path.as_path(), groundwork.audited);
-    let missing =
-        |detail| crate::wire::Refusal { wall: Some(WallName::LandlockFilesystem), detail };
-    walls.extend(landlocked::session(view, workspace, audited).map_err(missing)?);
-    let call_layer = landlocked::call_layer(view, workspace, audited).map_err(missing)?;
-    drop_capabilities().map_err(failed(Some(WallName::NoCapabilities), "dropping capabilities"))?;
-    walls.push(wall(
-        WallName::NoCapabilities,
-        WallStatus::Enforced,
-        "bounding, permitted, effective, inheritable and ambient sets are empty",
-    ));
+    let is_flat = groundwork.flat.is_some();
+    let landlock = |detail| Refusal { wall: Some(WallName::LandlockFilesystem), detail };
+    walls.extend(landlocked::session(&footing.reach).map_err(landlock)?);
+    if is_flat {
+        super::flat::is_scoped()?;
+    }
+    let call_layer = landlocked::call_layer(&footing.reach).map_err(landlock)?;
+    let bounded = drop_capabilities(is_flat)
+        .map_err(failed(Some(WallName::NoCapabilities), "dropping capabilities"))?;
+    let detail = if bounded {
+        "bounding, permitted, effective, inheritable and ambient sets are empty"
+    } else {
+        "permitted, effective, inheritable and ambient sets are empty; emptying the bounding set \
+         needs a privilege, and no_new_privs stands for it"
+    };
+    walls.push(wall(WallName::NoCapabilities, WallStatus::Enforced, detail));
     // Before the filter: afterwards no other process may look into this one.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| failed(None, "closing process 1 to others")(error.into()))?;
-    install_filter(groundwork.debug, program, walls, &root, socket)?;
+    install_filter(groundwork, program, walls, &footing, socket)?;
     Ok(call_layer)
 }
 
-fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
-    use WallName::{
-        CgroupNamespace, CleanEnvironment, ClosedDescriptors, IpcNamespace, MountNamespace,
-        NetworkNamespace, PidNamespace, PrivateRoot, UserNamespace, UtsNamespace,
-    };
-    let enforced = |(name, detail): (WallName, &str)| wall(name, WallStatus::Enforced, detail);
-    let mut walls: Vec<Wall> = [
-        (UserNamespace, "one user and one group are mapped"),
-        (MountNamespace, "nothing of the host's mounts is left in it"),
-        (PidNamespace, "process 1 is the session's init; its end is the end of all"),
-        (NetworkNamespace, "loopback only"),
-        (IpcNamespace, "own System V and POSIX IPC"),
-        (UtsNamespace, "own host name"),
-        (PrivateRoot, if audited { TOLD_ROOT } else { ROOT }),
-        (ClosedDescriptors, "all closed before anything else was done"),
-        (CleanEnvironment, "the launcher was executed with an empty one"),
-    ]
-    .into_iter()
-    .map(enforced)
-    .collect();
-    walls.push(if cgroup {
-        wall(CgroupNamespace, WallStatus::Enforced, "own view of control groups")
-    } else {
-        wall(CgroupNamespace, WallStatus::Absent, "the kernel has none; /sys is not there either")
-    });
-    walls
-}
-
-fn limits(limits: &Limits, grouped: Grouped) -> Built<Vec<Wall>> {
+fn limits(groundwork: &Groundwork, grouped: Grouped) -> Built<Vec<Wall>> {
+    let limits = &groundwork.limits;
     let failed = |what: &'static str| failed(None, what);
     lower(Resource::Nofile, limits.open_files).map_err(failed("limiting open files"))?;
     lower(Resource::Fsize, limits.disk_bytes).map_err(failed("limiting the size of a file"))?;
+    let others = groundwork.flat.as_ref().map(|_| super::flat::threads_of_user());
     // Counted in the session's user namespace, so over the session and nothing else (Linux 5.14).
     // Where a control group counts too it has to be the one that refuses, since it tells of it.
     let room = if grouped.pids_grouped { BEHIND_THE_GROUP } else { 0 };
-    let nproc = limits.pids.saturating_add(room);
+    // Where there is no user namespace the user's other processes count, so they are allowed for.
+    let nproc = limits.pids.saturating_add(room).saturating_add(others.unwrap_or(0));
     lower(Resource::Nproc, nproc).map_err(failed("limiting processes"))?;
-    let pids = if grouped.pids_grouped {
+    let pids = if let Some(others) = others {
+        let detail = format!(
+            "RLIMIT_NPROC, which counts all of the user's: {others} were there at the start, and \
+             {} come on top",
+            limits.pids
+        );
+        wall(WallName::ProcessLimit, WallStatus::Degraded, &detail)
+    } else if grouped.pids_grouped {
         wall(WallName::ProcessLimit, WallStatus::Enforced, "pids control group")
     } else {
         let detail = "RLIMIT_NPROC, counted over the session's user namespace";
@@ -103,22 +87,17 @@ fn limits(limits: &Limits, grouped: Grouped) -> Built<Vec<Wall>> {
                       not their sum, and not memory files";
         wall(WallName::MemoryLimit, WallStatus::Degraded, detail)
     };
-    let disk = wall(
-        WallName::DiskLimit,
-        WallStatus::Degraded,
+    let disk = if groundwork.flat.is_some() {
+        "workspace, home and temporary files have no quota: RLIMIT_FSIZE bounds each file"
+    } else {
         "scratch file systems are bounded by size and inodes; the workspace layer has no quota: \
-         RLIMIT_FSIZE bounds each file",
-    );
+         RLIMIT_FSIZE bounds each file"
+    };
+    let disk = wall(WallName::DiskLimit, WallStatus::Degraded, disk);
     let mut walls = vec![no_core_dumps(), memory, pids, disk];
     walls.extend(cpu(limits.cpu_percent, grouped.cpu_grouped));
     Ok(walls)
 }
-
-/// The private root as it is.
-const ROOT: &str = "a read-only skeleton with an allow-list of read-only, nosuid, nodev binds";
-/// The same where Landlock's audit tells.
-const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
-                         that attempts are told, with an allow-list of read-only, nosuid, nodev binds";
 
 /// Process 1, and one more than the control group lets be.
 const BEHIND_THE_GROUP: u64 = 2;
@@ -160,20 +139,43 @@ fn no_core_dumps() -> Wall {
     }
 }
 
-fn keyring() -> Wall {
+fn keyring(is_flat: bool) -> Built<Wall> {
     let name = WallName::PrivateKeyring;
-    match process::new_keyring() {
+    Ok(match process::new_keyring() {
         Ok(()) => wall(name, WallStatus::Enforced, "a session key ring of its own"),
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
             wall(name, WallStatus::Enforced, "the kernel has no key rings")
         }
         // Over the host user's quota: the launcher's is empty, though shared between sessions.
-        Err(_) => wall(name, WallStatus::Enforced, "the launcher's, which is empty"),
-    }
+        Err(error) if error.raw_os_error() == Some(libc::EDQUOT) => {
+            wall(name, WallStatus::Enforced, "the launcher's, which is empty")
+        }
+        // The filter of a container engine. No call can use a key ring anyway.
+        Err(error) if is_flat => {
+            let detail = format!("the user's own ({error}); every call that uses one is refused");
+            wall(name, WallStatus::Degraded, &detail)
+        }
+        Err(error) => return Err(failed(Some(name), "joining a key ring of its own")(error)),
+    })
 }
 
-fn drop_capabilities() -> io::Result<()> {
-    use rustix::thread::{CapabilitiesSecureBits as Bits, CapabilitySet, CapabilitySets};
+/// Whether the bounding set is empty too. A flat session has no user namespace to be privileged in,
+/// so that it may not empty it, and nothing it executes can gain from it.
+fn drop_capabilities(is_flat: bool) -> io::Result<bool> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    let bounded = match bound_capabilities() {
+        Err(rustix::io::Errno::PERM) if is_flat => false,
+        other => other.map(|()| true)?,
+    };
+    rustix::thread::clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets)?;
+    Ok(bounded)
+}
+
+fn bound_capabilities() -> rustix::io::Result<()> {
+    use rustix::thread::{CapabilitiesSecureBits as Bits, CapabilitySet};
     rustix::thread::set_capabilities_secure_bits(
         Bits::NO_ROOT
             | Bits::NO_ROOT_LOCKED
@@ -189,13 +191,10 @@ fn drop_capabilities() -> io::Result<()> {
             Ok(()) => {}
             // Past the last one that this kernel has.
             Err(rustix::io::Errno::INVAL) if number > 0 => break,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
-    rustix::thread::clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
-    Ok(rustix::thread::set_capabilities(None, sets)?)
+    Ok(())
 }
 
 /// Installs the filter and has the listener sent to the supervisor.
@@ -204,10 +203,10 @@ fn drop_capabilities() -> io::Result<()> {
 /// cannot answer before it has the listener. So a child without the filter, which shares our
 /// descriptors, sends it.
 fn install_filter(
-    debug: bool,
+    groundwork: &Groundwork,
     program: &[libc::sock_filter],
     walls: Vec<Wall>,
-    root: &Root,
+    footing: &Footing,
     socket: &Channel,
 ) -> Built<()> {
     let missing = || failed(Some(WallName::Seccomp), "installing the system-call filter");
@@ -217,16 +216,19 @@ fn install_filter(
         .map_err(failed(None, "forking the listener's sender"))?;
     if sender.is_none() {
         let sent = read_number(number.as_fd())
-            .and_then(|listener| send_ready(listener, walls, root, socket));
+            .and_then(|listener| send_ready(listener, walls, footing, socket));
         process::exit(i32::from(sent.is_err()));
     }
     let installed = match filter::install(program) {
         Ok(listener) => Ok(Some(listener)),
         // Somebody outside listens already; only one may.
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => filter::silent_program(debug)
-            .map_err(io::Error::other)
-            .and_then(|program| filter::install_silent(&program))
-            .map(|()| None),
+        // Without one a flat session would lack a wall, not only the word of it.
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) && groundwork.flat.is_none() => {
+            filter::silent_program(groundwork.debug)
+                .map_err(io::Error::other)
+                .and_then(|program| filter::install_silent(&program))
+                .map(|()| None)
+        }
         Err(error) => Err(error),
     };
     let told: i32 = match &installed {
@@ -259,7 +261,7 @@ fn read_number(pipe: BorrowedFd<'_>) -> io::Result<RawFd> {
 fn send_ready(
     listener: RawFd,
     mut walls: Vec<Wall>,
-    root: &Root,
+    footing: &Footing,
     socket: &Channel,
 ) -> io::Result<()> {
     let (status, detail) = match listener {
@@ -274,7 +276,7 @@ fn send_ready(
     walls.sort_by_key(|wall| wall.name);
     let listener = (listener >= 0).then(|| crate::sys::process::borrow(listener));
     let mut descriptors: Vec<BorrowedFd<'_>> = listener.into_iter().collect();
-    descriptors.push(root.denials.as_fd());
-    descriptors.extend(root.decoys.iter().map(AsFd::as_fd));
+    descriptors.push(footing.denials.as_fd());
+    descriptors.extend(footing.decoys.iter().map(AsFd::as_fd));
     socket.send(&FromInit::Ready { walls, listener: listener.is_some() }, &descriptors)
 }

@@ -2,17 +2,21 @@
 //!
 //! ```text
 //! cloned ─▶ tied to the launcher ─▶ groundwork ─▶ told what its session is ─▶ private root
-//!        ─▶ locked down ─▶ serves until its socket closes
+//!             └▶ under a warden ─────────────────▶ told ─▶ flat footing ─┐    ─▶ locked down
+//!                                                                        └────▶ ─▶ serves until
+//!                                                                                  its socket closes
 //! ```
 //! The groundwork is what sessions have in common. A *spare* is an init that has laid it before
 //! anybody asked for a session. Where the launcher is root and has opened the mounts, that is the
-//! whole root but the workspace; else init stays where it can still see the host.
+//! whole root but the workspace; else init stays where it can still see the host. The second row is
+//! for hosts without namespaces; everything else is the same.
 //!
 //! It is forked from the launcher and never executes anything itself, so nothing of it need exist
 //! in the session's root. The walls stand before the first call, and init stands behind all of
 //! them but the per-call one. Must never read a path of the host after its root is private.
 
 mod call;
+mod flat;
 mod lockdown;
 mod paths;
 mod procs;
@@ -20,6 +24,7 @@ mod root;
 mod scratch;
 mod serve;
 mod sources;
+mod warden;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,9 +32,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
 use rustix::process::Signal;
 
-pub(crate) use self::paths::SCRATCH;
+pub(crate) use self::procs::{Entry, beneath, kill_until_none};
 pub(crate) use self::sources::{ViewSources, WorkspaceSources};
+pub(crate) use self::warden::END as END_OF_WARDEN;
 
+use crate::landlocked::Reach;
 use crate::spec::Resident;
 use crate::sys::process;
 use crate::sys::socket::Channel;
@@ -61,6 +68,18 @@ pub(crate) struct Grouped {
     pub(crate) cpu_grouped: bool,
 }
 
+/// What a session stands on, however it came about.
+struct Footing {
+    /// What it may reach.
+    reach: Reach,
+    /// Open for appending, for the supervisor.
+    denials: OwnedFd,
+    /// Open, in the order of the plan, for the supervisor to watch.
+    decoys: Vec<OwnedFd>,
+    /// What stands already, and what does not.
+    walls: Vec<Wall>,
+}
+
 /// What cannot be built is one of these, with the wall that it was for.
 type Built<T> = Result<T, Refusal>;
 
@@ -86,6 +105,8 @@ enum Ground {
     Outside(ViewSources),
     /// In the private root.
     Inside(root::Entered),
+    /// There are no namespaces to build in.
+    Flat,
 }
 
 /// Everything that process 1 does. It ends when the supervisor's end of the socket closes.
@@ -101,7 +122,7 @@ pub(crate) fn main(groundwork: &Groundwork, start: Beginning<'_>) -> ! {
     let Begin { own, mounts: shapes } = begin;
     let built = prepared
         .and_then(|prepared| finish(groundwork, prepared, &own, (shapes, mounts)))
-        .and_then(|built| lockdown::all(groundwork, &own, program, grouped, built, &socket));
+        .and_then(|built| lockdown::all(groundwork, program, grouped, built, &socket));
     match built {
         Ok(layer) => match call::Shared::new(socket, own.environment, layer, residents) {
             Ok(shared) => serve::Serving::new(shared).run(),
@@ -132,13 +153,17 @@ fn prepare(
     if !matches!(launcher.receive::<()>(), Ok(Some(_))) {
         process::exit(70);
     }
+    if groundwork.flat.is_some() {
+        warden::split(launcher)?;
+        return Ok(Prepared { cgroup_namespace: false, ground: Ground::Flat });
+    }
     // Optional: a kernel may be built without it.
     let cgroup = process::new_cgroup_namespace();
     if let Some((uid, gid)) = becomes {
         process::become_user(uid, gid)
             .map_err(failed(Some(WallName::UserNamespace), "becoming the session's user"))?;
     }
-    tie_to(launcher)?;
+    tie_to(launcher, Signal::KILL)?;
     make_host_mounts_private()?;
     process::loopback_up()
         .map_err(failed(Some(WallName::NetworkNamespace), "bringing up loopback"))?;
@@ -157,7 +182,10 @@ fn finish(
     prepared: Prepared,
     own: &Own,
     (shapes, mounts): (Option<Mounts>, Vec<OwnedFd>),
-) -> Built<root::Root> {
+) -> Built<Footing> {
+    if let (Ground::Flat, Some(dir)) = (&prepared.ground, &groundwork.flat) {
+        return flat::build(groundwork, own, dir.as_path());
+    }
     let workspace = match shapes {
         Some(shapes) => WorkspaceSources::from_parts(shapes, mounts).ok_or_else(|| Refusal {
             wall: None,
@@ -168,14 +196,15 @@ fn finish(
     let entered = match prepared.ground {
         Ground::Inside(entered) => entered,
         Ground::Outside(sources) => root::enter(groundwork, sources)?,
+        Ground::Flat => return Err(Refusal { wall: None, detail: "no directory".to_owned() }),
     };
     root::furnish(entered, own, workspace, prepared.cgroup_namespace)
 }
 
-/// From here on the launcher's death is ours, also while we are stopped. Changing the user would
-/// have undone it, so it comes after; whether the launcher died before is seen on its socket.
-fn tie_to(launcher: &Channel) -> Built<()> {
-    let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+/// From here on the launcher's death is ours, with SIGKILL also while we are stopped. Changing the
+/// user would have undone it, so it comes after; whether the launcher died before is seen on its socket.
+fn tie_to(launcher: &Channel, signal: Signal) -> Built<()> {
+    let tied = rustix::process::set_parent_process_death_signal(Some(signal));
     tied.map_err(|error| failed(None, "tying the session to the launcher")(error.into()))?;
     if process::is_hung_up(launcher.as_fd()) {
         process::exit(70);

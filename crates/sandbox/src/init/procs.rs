@@ -18,9 +18,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// One process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) pid: i32,
-    pub(super) parent: i32,
+pub(crate) struct Entry {
+    pub(crate) pid: i32,
+    pub(crate) parent: i32,
     /// As in `/proc/PID/stat`.
     pub(super) state: u8,
 }
@@ -35,11 +35,17 @@ impl Entry {
     }
 }
 
-/// Every process of the session but process 1.
-pub(super) fn all() -> Vec<Entry> {
+/// Every process that can be seen. In a flat session that is all of the host, and a set is always
+/// what is [`beneath`] one of our own.
+fn all() -> Vec<Entry> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != 1).filter_map(read).collect()
+    pids.filter_map(read).collect()
+}
+
+/// This process, as `/proc` numbers it.
+pub(super) fn own() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// One process; none if it is gone.
@@ -57,7 +63,7 @@ fn parse(pid: i32, stat: &[u8]) -> Option<Entry> {
 }
 
 /// Those beneath `root`, and without it.
-pub(super) fn beneath(root: i32, of: &[Entry]) -> Vec<Entry> {
+pub(crate) fn beneath(root: i32, of: &[Entry]) -> Vec<Entry> {
     let mut children: HashMap<i32, Vec<Entry>> = HashMap::new();
     for entry in of {
         children.entry(entry.parent).or_default().push(*entry);
@@ -74,7 +80,7 @@ pub(super) fn beneath(root: i32, of: &[Entry]) -> Vec<Entry> {
 
 /// Kills whatever `select` finds, until it finds nothing alive. `reap` is called between looks.
 /// Returns whether it came to that.
-pub(super) fn kill_until_none(
+pub(crate) fn kill_until_none(
     select: impl Fn(&[Entry]) -> Vec<Entry>,
     mut reap: impl FnMut(),
 ) -> bool {
@@ -123,7 +129,7 @@ pub(super) fn freeze_all() -> Vec<Entry> {
     signal_all(Signal::STOP);
     let mut left = Vec::new();
     for _ in 0..ROUNDS {
-        let found = all();
+        let found = beneath(own(), &all());
         let has_stopped_child = |pid| found.iter().any(|it| it.parent == pid && it.is_stopped());
         left = found.clone();
         left.retain(|entry| {

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use cofferdam_contract::capability::WallName;
+use cofferdam_contract::capability::{Boundary, Wall, WallName, WallStatus};
 use cofferdam_contract::limits::Limits;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
@@ -18,7 +18,8 @@ use super::paths::{
     MASKED_FILES, READ_ONLY, RUN, SCRATCH,
 };
 use super::sources::{Bound, Layers, ViewSources, WorkspaceSources};
-use super::{Built, failed};
+use super::{Built, Footing, failed, wall};
+use crate::landlocked::Reach;
 use crate::sys::mount::{self, Attributes};
 use crate::view::HOME;
 use crate::wire::{Bytes, Groundwork, Own};
@@ -27,21 +28,9 @@ use crate::wire::{Bytes, Groundwork, Own};
 const SKELETON: &[(&str, Option<&str>)] =
     &[("size", Some("16m")), ("nr_inodes", Some("16384")), ("mode", Some("0755"))];
 
-/// What was built, and what others need of it.
-pub(super) struct Root {
-    /// Where the view is, for the rules.
-    pub(super) view: Vec<(PathBuf, bool)>,
-    /// Open for appending, for the supervisor.
-    pub(super) denials: OwnedFd,
-    /// Open, in the order of the plan, for the supervisor to watch.
-    pub(super) decoys: Vec<OwnedFd>,
-    /// Whether the cgroup namespace is the session's own.
-    pub(super) cgroup_namespace: bool,
-}
-
 /// A root that lacks what is one session's own.
 pub(super) struct Entered {
-    view: Vec<(PathBuf, bool)>,
+    view: Vec<PathBuf>,
     denials: OwnedFd,
     audited: bool,
 }
@@ -60,7 +49,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
         .and_then(mount::enter_root)
         .map_err(failed(wall, "entering the private root"))?;
     build_proc(&proc).map_err(failed(wall, "building /proc"))?;
-    let view = sources.view.iter().map(|it| (it.target.clone(), it.is_directory)).collect();
+    let view: Vec<PathBuf> = sources.view.iter().map(|it| it.target.clone()).collect();
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
@@ -79,7 +68,7 @@ pub(super) fn furnish(
     own: &Own,
     workspace: WorkspaceSources,
     cgroup_namespace: bool,
-) -> Built<Root> {
+) -> Built<Footing> {
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
@@ -88,7 +77,62 @@ pub(super) fn furnish(
     if !audited {
         close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
     }
-    Ok(Root { view, denials, decoys, cgroup_namespace })
+    let reach = reach(view, own.workspace_path.to_path(), audited);
+    Ok(Footing { reach, denials, decoys, walls: namespaces(cgroup_namespace, audited) })
+}
+
+fn reach(view: Vec<PathBuf>, workspace: PathBuf, audited: bool) -> Reach {
+    let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect::<Vec<_>>();
+    let mut read = view;
+    read.extend(paths(&["/etc", "/run"]));
+    let mut write = paths(SCRATCH);
+    write.push(workspace);
+    Reach {
+        boundary: Boundary::Native,
+        audited,
+        // Names of what is there may be listed anywhere; there is nothing but what was put there.
+        list: paths(&["/"]),
+        read,
+        in_place: paths(&["/proc"]),
+        devices: paths(&["/dev"]),
+        write,
+        init_reads: Vec::new(),
+    }
+}
+
+/// The private root as it is.
+const ROOT: &str = "a read-only skeleton with an allow-list of read-only, nosuid, nodev binds";
+/// The same where Landlock's audit tells.
+const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
+                         that attempts are told, with an allow-list of read-only, nosuid, nodev binds";
+
+/// What is true of every session that got as far as a private root.
+fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
+    use WallName::{
+        CgroupNamespace, CleanEnvironment, ClosedDescriptors, IpcNamespace, MountNamespace,
+        NetworkNamespace, PidNamespace, PrivateRoot, UserNamespace, UtsNamespace,
+    };
+    let enforced = |(name, detail): (WallName, &str)| wall(name, WallStatus::Enforced, detail);
+    let mut walls: Vec<Wall> = [
+        (UserNamespace, "one user and one group are mapped"),
+        (MountNamespace, "nothing of the host's mounts is left in it"),
+        (PidNamespace, "process 1 is the session's init; its end is the end of all"),
+        (NetworkNamespace, "loopback only"),
+        (IpcNamespace, "own System V and POSIX IPC"),
+        (UtsNamespace, "own host name"),
+        (PrivateRoot, if audited { TOLD_ROOT } else { ROOT }),
+        (ClosedDescriptors, "all closed before anything else was done"),
+        (CleanEnvironment, "the launcher was executed with an empty one"),
+    ]
+    .into_iter()
+    .map(enforced)
+    .collect();
+    walls.push(if cgroup {
+        wall(CgroupNamespace, WallStatus::Enforced, "own view of control groups")
+    } else {
+        wall(CgroupNamespace, WallStatus::Absent, "the kernel has none; /sys is not there either")
+    });
+    walls
 }
 
 fn directory(path: &Path) -> io::Result<()> {

@@ -178,9 +178,10 @@ impl Serving {
         }
         let mut ended = Vec::new();
         let keepers: Vec<i32> = self.keepers.keys().copied().collect();
+        let own = procs::own();
         let strays = |all: &[Entry]| {
             let mut found = Vec::new();
-            for child in all.iter().filter(|it| it.parent == 1 && !keepers.contains(&it.pid)) {
+            for child in all.iter().filter(|it| it.parent == own && !keepers.contains(&it.pid)) {
                 found.push(*child);
                 found.extend(procs::beneath(child.pid, all));
             }
@@ -227,7 +228,7 @@ fn keep(shared: &Shared, order: &Order, descriptors: Vec<OwnedFd>) -> ! {
         match rustix::process::wait(WaitOptions::empty()) {
             Ok(Some((pid, status))) if pid == program => {
                 if !order.keeps_processes {
-                    let own = rustix::process::getpid().as_raw_nonzero().get();
+                    let own = procs::own();
                     procs::kill_until_none(|all| procs::beneath(own, all), || {});
                 }
                 let (exit, full) = (exit_of(status), scratch::full());

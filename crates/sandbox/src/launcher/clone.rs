@@ -74,13 +74,17 @@ fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Re
 /// Clones a session. Returns in the launcher only.
 pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Refusal> {
     let Make { groundwork, program, residents, number, is_spare } = *make;
+    let is_flat = groundwork.flat.is_some();
+    if is_flat {
+        refuse_root()?;
+    }
     let sources = match identity {
         Identity::Own { mapping, .. } => Some(ViewSources::open(groundwork, Some(mapping))?),
         Identity::Single { .. } => None,
     };
     let groups = Groups::create(number, &groundwork.limits);
     let (ours, theirs) = Channel::pair().map_err(refused(None, "making a socket pair"))?;
-    let cloned = process::clone_into(NAMESPACES)
+    let cloned = process::clone_into(if is_flat { 0 } else { NAMESPACES })
         .map_err(refused(Some(WallName::UserNamespace), "cloning into new namespaces"));
     let child = match cloned {
         Ok(Some(child)) => child,
@@ -108,7 +112,8 @@ pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Re
         }
     };
     drop(theirs);
-    match release(&ours, &child, identity, &groups) {
+    let maps = (!is_flat).then_some(identity);
+    match release(&ours, &child, maps, &groups) {
         Ok(()) => Ok(Cloned { child, groups: groups.into_paths(), channel: ours }),
         Err(refusal) => {
             process::signal(child.pid, rustix::process::Signal::KILL);
@@ -120,6 +125,17 @@ pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Re
     }
 }
 
+/// Without a user namespace user 0 of the session would be user 0 of the host, or of the container:
+/// the owner of everything that Landlock does not speak of, such as the modes of files.
+fn refuse_root() -> Result<(), Refusal> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let detail = "a flat session of root would own the host's files: run it as an ordinary user \
+                  (docker run --user 1000:1000, runAsUser in a pod)";
+    Err(Refusal { wall: Some(WallName::UserNamespace), detail: detail.to_owned() })
+}
+
 fn raw(channel: &Channel) -> RawFd {
     channel.as_fd().as_raw_fd()
 }
@@ -129,12 +145,14 @@ fn raw(channel: &Channel) -> RawFd {
 fn release(
     channel: &Channel,
     child: &Child,
-    identity: &Identity,
+    maps: Option<&Identity>,
     groups: &Groups,
 ) -> Result<(), Refusal> {
-    identity
-        .map_into(child.pid)
-        .map_err(refused(Some(WallName::UserNamespace), "mapping the session's user"))?;
+    if let Some(identity) = maps {
+        identity
+            .map_into(child.pid)
+            .map_err(refused(Some(WallName::UserNamespace), "mapping the session's user"))?;
+    }
     groups.add(child.pid).map_err(refused(None, "moving the session into its control groups"))?;
     channel.send(&(), &[]).map_err(refused(None, "releasing the session"))?;
     let mut polled = [PollFd::new(channel, PollFlags::IN)];

@@ -30,6 +30,7 @@ use self::clone::{Cloned, Make};
 use self::identity::Identity;
 use crate::audit;
 use crate::filter;
+use crate::init::{END_OF_WARDEN, Entry, beneath, kill_until_none};
 use crate::spec::Resident;
 use crate::sys::process::{self, Child};
 use crate::sys::socket::{Channel, Packet};
@@ -54,16 +55,27 @@ pub fn launcher_main(residents: &'static [Resident]) -> ! {
     process::exit(if failed { 70 } else { 0 })
 }
 
+/// What is kept of a session.
+struct Kept {
+    /// Its control groups, until the supervisor has them, which removes them when it has read what
+    /// they counted.
+    groups: Vec<PathBuf>,
+    /// What ends it.
+    end: Signal,
+}
+
 struct Launching {
     control: Channel,
     children: OwnedFd,
     identity: Identity,
     residents: &'static [Resident],
-    /// Process 1 of each session, with its control groups until the supervisor has them, which
-    /// removes them when it has read what they counted.
-    sessions: HashMap<i32, Vec<PathBuf>>,
-    /// The system-call filters, without and with tracing allowed, once they were needed.
-    programs: [OnceCell<Vec<libc::sock_filter>>; 2],
+    /// By process 1, or its warden.
+    sessions: HashMap<i32, Kept>,
+    /// The system-call filters, without and with tracing allowed, and the same for flat sessions,
+    /// once they were needed.
+    programs: [OnceCell<Vec<libc::sock_filter>>; 4],
+    /// There were flat sessions, so that orphans of theirs may come to this process.
+    adopts: bool,
     /// How many sessions were cloned, for names of control groups.
     cloned: u64,
     /// Of the session before.
@@ -95,6 +107,7 @@ impl Launching {
             residents,
             sessions,
             programs,
+            adopts: false,
             cloned: 0,
             last: None,
             spare: None,
@@ -137,8 +150,8 @@ impl Launching {
                 Ok(())
             }
             ToLauncher::Kill { pid } => {
-                if self.sessions.contains_key(&pid) {
-                    process::signal(pid, Signal::KILL);
+                if let Some(kept) = self.sessions.get(&pid) {
+                    process::signal(pid, kept.end);
                 }
                 Ok(())
             }
@@ -154,7 +167,9 @@ impl Launching {
         };
         match opened {
             Ok((child, groups)) => {
-                self.sessions.insert(child.pid, Vec::new());
+                if let Some(kept) = self.sessions.get_mut(&child.pid) {
+                    kept.groups.clear();
+                }
                 let rootless = self.identity.is_single();
                 let opened = FromLauncher::Opened { pid: child.pid, rootless, groups };
                 self.control.send(&opened, &[child.pidfd.as_fd()])
@@ -177,17 +192,33 @@ impl Launching {
     }
 
     fn clone_init(&mut self, groundwork: &Groundwork, is_spare: bool) -> Result<Cloned, Refusal> {
+        let is_flat = groundwork.flat.is_some();
+        if is_flat {
+            self.adopt()?;
+        }
         self.cloned += 1;
         let make = Make {
             groundwork,
-            program: self.program(groundwork.debug)?,
+            program: self.program(groundwork)?,
             residents: self.residents,
             number: self.cloned,
             is_spare,
         };
         let cloned = clone::session(&make, &self.identity)?;
-        self.sessions.insert(cloned.child.pid, cloned.groups.clone());
+        let end = if is_flat { END_OF_WARDEN } else { Signal::KILL };
+        self.sessions.insert(cloned.child.pid, Kept { groups: cloned.groups.clone(), end });
         Ok(cloned)
+    }
+
+    /// A warden can be killed by the user: what it watched over then comes to this process.
+    fn adopt(&mut self) -> Result<(), Refusal> {
+        let own = rustix::process::getpid();
+        rustix::process::set_child_subreaper(Some(own)).map_err(|error| Refusal {
+            wall: None,
+            detail: format!("adopting orphans: {error}"),
+        })?;
+        self.adopts = true;
+        Ok(())
     }
 
     /// Lays the groundwork of the next session. Whatever keeps it from being laid, whoever asks
@@ -203,12 +234,14 @@ impl Launching {
         }
     }
 
-    fn program(&self, debug: bool) -> Result<&[libc::sock_filter], Refusal> {
-        let kept = &self.programs[usize::from(debug)];
+    fn program(&self, groundwork: &Groundwork) -> Result<&[libc::sock_filter], Refusal> {
+        let (debug, is_flat) = (groundwork.debug, groundwork.flat.is_some());
+        let kept = &self.programs[usize::from(debug) + 2 * usize::from(is_flat)];
         if let Some(program) = kept.get() {
             return Ok(program);
         }
-        let program = filter::program(debug).map_err(|error| Refusal {
+        let made = if is_flat { filter::flat_program(debug) } else { filter::program(debug) };
+        let program = made.map_err(|error| Refusal {
             wall: Some(WallName::Seccomp),
             detail: error.to_string(),
         })?;
@@ -222,7 +255,10 @@ impl Launching {
         loop {
             match rustix::process::wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, _))) => self.forget(pid),
-                Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(()),
+                Ok(None) | Err(rustix::io::Errno::CHILD) => {
+                    self.end_orphans();
+                    return Ok(());
+                }
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -232,8 +268,24 @@ impl Launching {
     fn forget(&mut self, pid: Pid) {
         let pid = pid.as_raw_nonzero().get();
         self.spare.take_if(|spare| spare.cloned.child.pid == pid);
-        for group in self.sessions.remove(&pid).into_iter().flatten() {
+        for group in self.sessions.remove(&pid).into_iter().flat_map(|kept| kept.groups) {
             remove_group(&group);
         }
+    }
+
+    /// A child that is no session is what a killed warden left.
+    fn end_orphans(&self) {
+        if !self.adopts {
+            return;
+        }
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let orphans = |all: &[Entry]| {
+            let is_orphan = |it: &&Entry| it.parent == own && !self.sessions.contains_key(&it.pid);
+            let mut found: Vec<Entry> = all.iter().filter(is_orphan).copied().collect();
+            found.extend(found.clone().iter().flat_map(|it| beneath(it.pid, all)));
+            found
+        };
+        // They stay as dead children until the next round, which their death brings about.
+        kill_until_none(orphans, || {});
     }
 }

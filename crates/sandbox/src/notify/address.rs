@@ -47,7 +47,7 @@ pub(super) fn destination(pid: i32, judge: Judge, args: &[u64; 6]) -> Destinatio
                 .find(|to| *to != Destination::Near)
                 .unwrap_or(Destination::Near)
         }
-        Judge::OwnIds { .. } => Destination::Near,
+        Judge::OwnIds { .. } | Judge::Change { .. } => Destination::Near,
     }
 }
 
@@ -107,7 +107,7 @@ fn octets<const N: usize>(bytes: &[u8], from: usize) -> Option<[u8; N]> {
 }
 
 /// Reads memory of another process; fewer bytes than asked where a mapping ends.
-fn read(pid: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(pid: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec {
         iov_base: std::ptr::with_exposed_provenance_mut(address as usize),

@@ -27,6 +27,8 @@ pub(super) enum Reply {
     Continue,
     /// The call fails with this number.
     Fail(i32),
+    /// The call succeeds, and the kernel does nothing.
+    Done,
 }
 
 fn ioctl<T>(listener: BorrowedFd<'_>, request: libc::Ioctl, data: &mut T) -> io::Result<()> {
@@ -79,6 +81,7 @@ pub(super) fn answer(listener: BorrowedFd<'_>, notification: &Notification, repl
     match reply {
         Reply::Continue => response.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         Reply::Fail(errno) => response.error = -errno,
+        Reply::Done => {}
     }
     let _gone = ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, &mut response);
 }

@@ -8,6 +8,7 @@
 //! for the very process that waits for them (vfork). Must never know what is done with a record.
 
 mod address;
+mod change;
 mod groups;
 mod landlock;
 mod ledger;
@@ -32,6 +33,7 @@ use rustix::fs::inotify;
 
 #[cfg(fuzzing)]
 pub(crate) use self::address::far as far_address;
+pub(crate) use self::change::OwnDirectories;
 pub(crate) use self::ledger::Refused;
 use self::watched::Shared;
 use crate::decoy::Decoys;
@@ -47,6 +49,8 @@ pub(crate) struct Watched {
     pub(crate) decoys: Option<Decoys>,
     /// Its control groups.
     pub(crate) groups: Vec<PathBuf>,
+    /// Of a flat session: where the changes that it may make are made for it.
+    pub(crate) own: Option<OwnDirectories>,
     pub(crate) sink: Arc<dyn DenialSink>,
 }
 
@@ -137,12 +141,12 @@ impl Watcher {
     /// Watches one more session, from before anything runs in it.
     pub(crate) fn watch(&self, watched: Watched) -> Watch {
         let inner = Arc::clone(&self.inner);
-        let Watched { session, run, listener, decoys, groups, sink } = watched;
+        let Watched { session, run, listener, decoys, groups, own, sink } = watched;
         if let Some(listener) = &listener {
             listener::wake_synchronously(listener.as_fd());
         }
         let counters = groups::Counters::of(&groups);
-        let shared = Arc::new(Shared::new(session, run, listener, counters, sink));
+        let shared = Arc::new(Shared::new((session, run), listener, own, counters, sink));
         let key = {
             let mut sessions = lock(&inner.sessions);
             let key = FIRST_SESSION + sessions.next;

@@ -47,7 +47,15 @@ fn a_sink_that_blocks_hangs_no_workload() {
     let session = SessionId::generate(&*lab.clock, &*lab.entropy);
     let sink = Arc::new(Stuck { entered, release: Mutex::new(release) });
     let (decoys, groups) = (None, Vec::new());
-    let watch = lab.watcher.watch(Watched { session, run: None, listener, decoys, groups, sink });
+    let watch = lab.watcher.watch(Watched {
+        session,
+        run: None,
+        listener,
+        decoys,
+        groups,
+        own: None,
+        sink,
+    });
     child.release();
     is_entered.recv().unwrap();
     rustix::io::write(&go, b"g").unwrap();
@@ -94,7 +102,7 @@ fn an_answering_thread_that_panics_hangs_and_frees_nothing() {
         clock.0.store(fails, Ordering::Release);
         let session = SessionId::generate(&WallClock, &*entropy);
         let (decoys, groups, sink) = (None, Vec::new(), sink.clone());
-        let watched = Watched { session, run: None, listener, decoys, groups, sink };
+        let watched = Watched { session, run: None, listener, decoys, groups, own: None, sink };
         let watch = watcher.watch(watched);
         child.release();
         let code = child.wait();

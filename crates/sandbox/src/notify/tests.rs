@@ -76,7 +76,8 @@ impl Lab {
         let session = SessionId::generate(&*self.clock, &*self.entropy);
         let sink = self.sink.clone();
         let groups = Vec::new();
-        self.watcher.watch(Watched { session, run: None, listener, decoys, groups, sink })
+        let own = None;
+        self.watcher.watch(Watched { session, run: None, listener, decoys, groups, own, sink })
     }
 
     /// Starts `body` as a call under the filter.

@@ -8,17 +8,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::denial::{Attribution, DenialSource, DeniedProcess, Operation};
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 
 use super::address::{self, Destination};
+use super::change::{Found, OwnDirectories, Wished};
 use super::groups::Counters;
 use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
 use super::listener::{self, Notification, Reply};
 use super::process::{self, Facts};
 use super::{Inner, lock, target};
-use crate::filter::rule::{Answer, Judge, Notice};
-use crate::filter::table;
+use crate::filter;
+use crate::filter::rule::{Answer, Change, Judge, Refusal};
 use crate::spec::{DenialSink, SessionEnd};
 
 /// Ended calls that are remembered.
@@ -47,6 +49,7 @@ pub(super) struct Shared {
     run: Option<RunId>,
     /// Closed, the kernel answers ENOSYS to whoever waits for it or will.
     listener: Mutex<Option<Arc<OwnedFd>>>,
+    own: Option<OwnDirectories>,
     sink: Arc<dyn DenialSink>,
     counters: Mutex<Counters>,
     /// Held from taking records to having handed them over, so that they arrive in order and a
@@ -57,15 +60,15 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        session: SessionId,
-        run: Option<RunId>,
+        (session, run): (SessionId, Option<RunId>),
         listener: Option<OwnedFd>,
+        own: Option<OwnDirectories>,
         counters: Counters,
         sink: Arc<dyn DenialSink>,
     ) -> Self {
         let (delivering, state) = (Mutex::default(), Mutex::default());
-        let listener = Mutex::new(listener.map(Arc::new));
-        Self { session, run, listener, sink, counters: Mutex::new(counters), delivering, state }
+        let (listener, counters) = (Mutex::new(listener.map(Arc::new)), Mutex::new(counters));
+        Self { session, run, listener, own, sink, counters, delivering, state }
     }
 
     pub(super) fn listener(&self) -> Option<Arc<OwnedFd>> {
@@ -86,14 +89,30 @@ impl Shared {
         let listener = listener.as_fd();
         let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
-        let Some((notice, refused)) = judge(&notification) else {
-            listener::answer(listener, &notification, Reply::Continue);
-            return Ok(());
+        let (errno, refused) = match judge(&notification, self.own.as_ref()) {
+            Verdict::Refuse(errno, refused) => (errno, refused),
+            Verdict::Pass => {
+                listener::answer(listener, &notification, Reply::Continue);
+                return Ok(());
+            }
+            Verdict::Answer(errno) => {
+                listener::answer(listener, &notification, Reply::Fail(errno));
+                return Ok(());
+            }
+            Verdict::Change(found) => {
+                // Else the file was found by the numbers of a process that is gone.
+                if listener::is_waiting(listener, &notification) {
+                    let errno = found.change();
+                    let reply = if errno == 0 { Reply::Done } else { Reply::Fail(errno) };
+                    listener::answer(listener, &notification, reply);
+                }
+                return Ok(());
+            }
         };
         let facts = process::facts(notification.pid, &|pid| state.calls.contains_key(&pid));
         // Gone meanwhile: what was read may be of another process with its number.
         let valid = listener::is_waiting(listener, &notification);
-        listener::answer(listener, &notification, Reply::Fail(notice.refusal.errno));
+        listener::answer(listener, &notification, Reply::Fail(errno));
         let facts = if valid { facts } else { Facts::default() };
         if state.see(refused, facts, inner.moment()) {
             drop(state);
@@ -323,32 +342,70 @@ impl Inner {
     }
 }
 
-/// What is to be refused and how it is called; none lets the call through.
-fn judge(notification: &Notification) -> Option<(&'static Notice, Refused)> {
+/// What becomes of a call.
+enum Verdict {
+    /// The kernel goes on with it.
+    Pass,
+    /// It fails, and that is no refusal.
+    Answer(i32),
+    /// It is refused.
+    Refuse(i32, Refused),
+    /// It is done here.
+    Change(Found),
+}
+
+fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
+    let boundary = if own.is_some() { Boundary::Flat } else { Boundary::Native };
     // What the table does not have the program does not notify of.
-    let (_, name, Answer::Notify(notice)) = table::find(notification.number)? else { return None };
+    let Some((name, Answer::Notify(notice))) = filter::answer(notification.number, boundary) else {
+        return Verdict::Pass;
+    };
     let args = &notification.args;
+    let mut refusal = notice.refusal;
     let target = match notice.judge {
         None => target::target(name, args),
         Some(Judge::OwnIds { users, groups }) => {
-            let own = has_ids(notification.pid, args, users, groups);
-            (!own).then(|| target::target(name, args))?
+            if has_ids(notification.pid, args, users, groups) {
+                return Verdict::Pass;
+            }
+            target::target(name, args)
+        }
+        Some(Judge::Change { change: Change::Mode(mode), .. })
+            if args.get(mode).is_some_and(|it| it & u64::from(libc::S_ISUID) != 0) =>
+        {
+            // Refused everywhere, and called the same everywhere.
+            if let Some((_, Answer::Notify(notice))) =
+                filter::answer(notification.number, Boundary::Native)
+            {
+                refusal = notice.refusal;
+            }
+            target::target(name, args)
+        }
+        Some(Judge::Change { file, change }) => {
+            let Some(own) = own else { return Verdict::Answer(refusal.errno) };
+            match own.find(notification.pid, args, file, change) {
+                Ok(found) => return Verdict::Change(found),
+                Err(Wished::Failed(errno)) => return Verdict::Answer(errno),
+                Err(Wished::Outside(path)) => process::name(path.as_os_str()),
+            }
         }
         Some(judge) => match address::destination(notification.pid, judge, args) {
-            Destination::Near => return None,
+            Destination::Near => return Verdict::Pass,
             Destination::Far(address) => address,
         },
     };
-    let refusal = notice.refusal;
-    let refused = Refused {
+    Verdict::Refuse(refusal.errno, refused(refusal, target))
+}
+
+fn refused(refusal: &'static Refusal, target: String) -> Refused {
+    Refused {
         source: DenialSource::Seccomp,
         operation: refusal.operation,
         target,
         rule: refusal.rule,
         reason_code: refusal.reason_code,
         hint: refusal.hint,
-    };
-    Some((notice, refused))
+    }
 }
 
 /// Whether all ids named are the process's own, or mean "no change".

@@ -15,7 +15,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::ports::{Clock, Entropy};
+use rustix::process::Signal;
 
 use self::audit::Audit;
 use self::process::{Opened, Process};
@@ -23,7 +25,9 @@ use self::reactor::Reactor;
 use self::session::{Opening, Shared};
 use crate::decoy::Decoys;
 use crate::error::SandboxError;
-use crate::notify::{Watched, Watcher};
+use crate::flat::{self, Places};
+use crate::init::END_OF_WARDEN;
+use crate::notify::{OwnDirectories, Watched, Watcher};
 use crate::spec::{DenialSink, SandboxSpec};
 use crate::sweep::Claim;
 use crate::sys::socket::Channel;
@@ -106,7 +110,8 @@ impl Launcher {
         let opened = core.process()?.open(&plan, core.spare, &theirs)?;
         drop(theirs);
         let Opened { process, pid, pidfd, rootless, groups } = opened;
-        let opening = Opening { channel: ours, process, pid, pidfd, groups };
+        let end = if plan.groundwork.flat.is_some() { END_OF_WARDEN } else { Signal::KILL };
+        let opening = Opening { channel: ours, process, pid, pidfd, groups, end };
         let ready = opening.ready()?;
         let listening = ready.listener.is_some();
         let report = report::report(&spec, rootless, ready.walls, (listening, &core.audit));
@@ -114,12 +119,14 @@ impl Launcher {
             (inside.to_path(), PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
         });
         let decoys = (!plan.own.decoys.is_empty()).then(|| Decoys { files: decoys.collect() });
+        let own = own_directories(&spec)?;
         let watch = core.watcher.watch(Watched {
             session: spec.session.clone(),
             run: spec.run.clone(),
             listener: ready.listener,
             decoys,
             groups: opening.groups.clone(),
+            own,
             sink: report::tell_session(sink, ready.denials),
         });
         let shared = Shared::new(spec, opening, watch, claim, Arc::clone(core));
@@ -181,6 +188,7 @@ impl Core {
             limits: spec.limits,
             debug: spec.debug,
             audited: self.audit.is_on(),
+            flat: None,
         };
         let own = Own {
             decoys: if spec.decoys { decoys(&*self.entropy) } else { Vec::new() },
@@ -188,8 +196,23 @@ impl Core {
             workspace_path: spec.workspace_path.as_path().into(),
             environment,
         };
-        Ok(Plan { groundwork, own })
+        let plan = Plan { groundwork, own };
+        match spec.boundary {
+            Boundary::Native => Ok(plan),
+            Boundary::Flat => flat::plan(plan, &spec.scratch),
+        }
     }
+}
+
+/// Where a flat session's changes of modes and times are made.
+fn own_directories(spec: &SandboxSpec) -> Result<Option<OwnDirectories>, SandboxError> {
+    if spec.boundary == Boundary::Native {
+        return Ok(None);
+    }
+    let places = Places::of(&spec.scratch);
+    let paths = [spec.workspace_path.clone(), places.home(), places.temporary()];
+    let opened = OwnDirectories::open(&paths);
+    opened.map(Some).map_err(SandboxError::system("opening the session's directories"))
 }
 
 /// Where decoys lie inside, and what they hold. Init lays them out on a file system of the

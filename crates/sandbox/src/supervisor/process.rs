@@ -178,8 +178,11 @@ pub(super) fn spawn(
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         }
         match kernel::new_keyring() {
-            // A kernel without key rings has none to inherit.
-            Err(error) if error.raw_os_error() != Some(libc::ENOSYS) => return Err(error),
+            // A kernel without key rings has none to inherit. Where the filter of a container engine
+            // forbids it, init is forbidden too, and judges what that means.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                return Err(error);
+            }
             _ => {}
         }
         kernel::close_from_on_exec(3)?;

@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use cofferdam_contract::capability::{CapabilityReport, EventSource, Wall};
+use cofferdam_contract::capability::{Boundary, CapabilityReport, EventSource, Wall};
 use cofferdam_contract::denial::{Denial, DenialSource, Operation};
 
 use super::audit::Audit;
@@ -22,19 +22,50 @@ pub(super) fn report(
     (listening, audit): (bool, &Audit),
 ) -> CapabilityReport {
     CapabilityReport {
-        backend: "native".to_owned(),
+        backend: backend(spec.boundary).to_owned(),
         rootless,
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
         landlock_abi: landlock::abi(),
         workspace: spec.workspace_kind,
         walls,
-        event_sources: event_sources(listening, spec.decoys, audit),
+        event_sources: event_sources(spec.boundary, listening, spec.decoys, audit),
         limits: spec.limits,
     }
 }
 
+fn backend(boundary: Boundary) -> &'static str {
+    match boundary {
+        Boundary::Native => "native",
+        Boundary::Flat => "flat",
+    }
+}
+
+/// Where a flat session differs in what tells of a refusal.
+fn flat_row(operation: Operation) -> Option<(Option<DenialSource>, &'static str)> {
+    let seccomp = Some(DenialSource::Seccomp);
+    Some(match operation {
+        Operation::Read => (
+            Some(DenialSource::Decoy),
+            "Landlock refuses what is not on the list, which nobody tells; watching files is told",
+        ),
+        Operation::Write => {
+            (seccomp, "changes of modes, times and attributes; what Landlock refuses nobody tells")
+        }
+        Operation::Connect => (seccomp, "there are no sockets; the attempt to make one is told"),
+        Operation::Trace => {
+            (seccomp, "signals beyond the session's domain are refused and nobody tells")
+        }
+        _ => return None,
+    })
+}
+
 /// For each class of operation, who tells of a refusal and what is silent.
-fn event_sources(listening: bool, decoys: bool, audit: &Audit) -> Vec<EventSource> {
+fn event_sources(
+    boundary: Boundary,
+    listening: bool,
+    decoys: bool,
+    audit: &Audit,
+) -> Vec<EventSource> {
     use Operation::{
         Connect, Execute, Grant, Kernel, Keyring, Mount, Namespace, Privilege, Read, Resource,
         Socket, Terminal, Trace, Write,
@@ -66,6 +97,8 @@ fn event_sources(listening: bool, decoys: bool, audit: &Audit) -> Vec<EventSourc
         _ => true,
     };
     let told = |(operation, source, detail): (Operation, Option<DenialSource>, &str)| {
+        let flat = (boundary == Boundary::Flat).then(|| flat_row(operation)).flatten();
+        let (source, detail) = flat.unwrap_or((source, detail));
         let mut row = EventSource {
             operation,
             sources: source.filter(heard).into_iter().collect(),

@@ -48,6 +48,8 @@ pub(super) struct Opening {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     pub(super) groups: Vec<PathBuf>,
+    /// What ends it: process 1 by force, or a warden by asking it to.
+    pub(super) end: Signal,
 }
 
 /// What init says when the walls stand.
@@ -82,8 +84,7 @@ impl Opening {
 
     /// Kills every process and waits until none is left. May be repeated.
     fn kill(&self) {
-        if rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL)
-            == Err(rustix::io::Errno::PERM)
+        if rustix::process::pidfd_send_signal(&self.pidfd, self.end) == Err(rustix::io::Errno::PERM)
         {
             self.process.kill_session(self.pid);
         }
@@ -235,7 +236,7 @@ impl Shared {
         let Some(call) = lock(&self.state).calls.get(call).map(Arc::clone) else { return };
         if !call.decide_end(CallEnd::TimedOut) {
             // Init was told before and did not do it.
-            let _gone = rustix::process::pidfd_send_signal(&self.opening.pidfd, Signal::KILL);
+            let _gone = rustix::process::pidfd_send_signal(&self.opening.pidfd, self.opening.end);
             self.opening.process.kill_session(self.opening.pid);
             return;
         }

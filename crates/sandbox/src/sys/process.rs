@@ -31,18 +31,16 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
 }
 
 /// Clones this process into new namespaces. `None` is the child. The caller has one thread.
+///
+/// By clone(2) and not by clone3(2): the filters of container engines look at flags, which they
+/// cannot in clone3, and so answer that there is none.
 pub(crate) fn clone_into(namespaces: i32) -> io::Result<Option<Child>> {
     let mut pidfd: RawFd = -1;
-    // SAFETY: all zero is a valid value of this plain structure.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = (namespaces | libc::CLONE_PIDFD) as u64;
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: no stack is given, so the child goes on here on a copy of this one, like fork(2);
-    // with one thread no lock can be held by another.
-    let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
-    })?;
+    // with one thread no lock can be held by another. The kernel stores the descriptor of the
+    // child where the third argument says.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?;
     if pid == 0 {
         return Ok(None);
     }
@@ -174,18 +172,37 @@ pub(crate) fn loopback_up() -> io::Result<()> {
 
 /// Blocks every signal and returns a descriptor that tells of ended children.
 pub(crate) fn watch_children() -> io::Result<OwnedFd> {
+    watch(&[Signal::CHILD])
+}
+
+/// Blocks every signal and returns a descriptor that tells of these.
+pub(crate) fn watch(signals: &[Signal]) -> io::Result<OwnedFd> {
     // SAFETY: the sets are plain values that are initialised before use.
     unsafe {
         let mut all: libc::sigset_t = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         check(libc::sigprocmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()).into())?;
-        let mut children: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut children);
-        libc::sigaddset(&raw mut children, libc::SIGCHLD);
+        let mut watched: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut watched);
+        for signal in signals {
+            libc::sigaddset(&raw mut watched, signal.as_raw());
+        }
         let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        let descriptor = check(libc::signalfd(-1, &raw const children, flags).into())?;
+        let descriptor = check(libc::signalfd(-1, &raw const watched, flags).into())?;
         Ok(OwnedFd::from_raw_fd(descriptor as RawFd))
     }
+}
+
+/// Takes what a descriptor of [`watch`] has to tell; whether `signal` was in it.
+pub(crate) fn was_told(watched: &OwnedFd, signal: Signal) -> bool {
+    const BYTES: usize = size_of::<libc::signalfd_siginfo>();
+    let (mut told, mut one) = (false, [0_u8; BYTES]);
+    // The number comes first (signalfd(2)).
+    while matches!(rustix::io::read(watched, &mut one), Ok(BYTES)) {
+        told |=
+            one.first_chunk().is_some_and(|it| u32::from_ne_bytes(*it) == signal.as_raw() as u32);
+    }
+    told
 }
 
 /// Gives a child the signals as a program expects them: none blocked, none ignored.
@@ -203,6 +220,9 @@ pub(crate) fn reset_signals() {
 }
 
 /// Whether a process or a stop of all was there to be signalled.
+///
+/// Reaches what the caller may signal: in a native session its process namespace, in a flat one
+/// its Landlock domain, which init has made sure of before it serves. Nobody but init may call it.
 pub(crate) fn signal_all(signal: Signal) -> bool {
     // SAFETY: takes numbers. -1 is everything in this pid namespace but process 1 and the caller.
     unsafe { libc::kill(-1, signal.as_raw()) == 0 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::{Builder, GID, HOME, UID, USER};
 
 /// The system-wide git configuration inside; every git is pointed at it by `GIT_CONFIG_SYSTEM`.
-pub(super) const GIT_CONFIG: &str = "/etc/gitconfig";
+pub(crate) const GIT_CONFIG: &str = "/etc/gitconfig";
 
 /// Files and directories that are the same for everybody.
 const BOUND: &[&str] = &[

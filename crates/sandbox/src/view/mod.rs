@@ -25,6 +25,8 @@ pub const UID: u32 = 1000;
 /// Group id inside.
 pub const GID: u32 = 1000;
 
+pub(crate) use self::etc::GIT_CONFIG;
+
 /// Most binds of one view: each is a mount of each session.
 const BINDS_MAX: usize = 512;
 

@@ -27,6 +27,12 @@ pub(crate) struct Seen {
     pub(crate) name: String,
 }
 
+impl Seen {
+    pub(crate) fn parent(&self) -> i32 {
+        self.parent
+    }
+}
+
 pub(crate) fn see(pid: i32) -> Option<Seen> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (head, rest) = stat.rsplit_once(')')?;

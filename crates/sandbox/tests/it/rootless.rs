@@ -9,12 +9,9 @@ use crate::support::{PROBE_VARIABLE, is_root, probe_path, text};
 
 const NOBODY: u32 = 65534;
 
-/// Runs the tests of one module again as another user. Where the tests are not run by root, they
-/// are without privilege already, and there is nothing to repeat.
-fn again(module: &str) {
-    if !is_root() {
-        return;
-    }
+/// This binary of tests as another user, from copies that anybody can reach, which go with the
+/// directory. Where the tests are not run by root, the user is the same.
+pub(crate) fn as_nobody() -> (Command, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let copies = [
@@ -27,22 +24,37 @@ fn again(module: &str) {
     }
     let scratch = dir.path().join("tmp");
     std::fs::create_dir(&scratch).unwrap();
-    chown(&scratch, Some(NOBODY), Some(NOBODY)).unwrap();
-    let output = Command::new(dir.path().join("tests"))
-        .args(["--test-threads=2", module])
+    let mut command = Command::new(dir.path().join("tests"));
+    command
         .env_clear()
         .env("TMPDIR", &scratch)
         .env("PATH", "/usr/bin:/bin")
         .env(PROBE_VARIABLE, dir.path().join("probe"))
         .env(PROGRAM_VARIABLE, dir.path().join("refused"))
-        .current_dir(&scratch)
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .output()
-        .unwrap();
+        .current_dir(&scratch);
+    if is_root() {
+        chown(&scratch, Some(NOBODY), Some(NOBODY)).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    (command, dir)
+}
+
+/// Whether tests of `module` were run, and all of them.
+pub(crate) fn is_clean(said: &str, module: &str) -> bool {
+    said.contains(&format!("test {module}")) && said.contains(" 0 ignored")
+}
+
+/// Runs the tests of one module again as another user. Where the tests are not run by root, they
+/// are without privilege already, and there is nothing to repeat.
+fn again(module: &str) {
+    if !is_root() {
+        return;
+    }
+    let (mut command, _dir) = as_nobody();
+    let output = command.args(["--test-threads=2", module]).output().unwrap();
     let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{said}");
-    assert!(said.contains(&format!("test {module}")) && said.contains(" 0 ignored"), "{said}");
+    assert!(is_clean(&said, module), "{said}");
 }
 
 #[test]

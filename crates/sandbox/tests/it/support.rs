@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use cofferdam_contract::capability::WorkspaceKind;
+use cofferdam_contract::capability::{Boundary, WorkspaceKind};
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::limits::Limits;
@@ -125,6 +125,7 @@ impl Site {
         let spec = SandboxSpec {
             session: SessionId::generate(&SystemClock, &Counter),
             run: None,
+            boundary: Boundary::Native,
             view: view(),
             workspace,
             workspace_kind: WorkspaceKind::Overlay,
