@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 
 use cofferdam_sandbox::attempt::{self, Namespace};
 
-use crate::probe::{Attempt, Open, Probe};
+use crate::probe::{Attempt, Open, Probe, Stage};
 use crate::registry;
 use crate::scene::{Request, Scene, receive_request, send, word};
 
@@ -31,7 +31,7 @@ pub fn attempt_main() -> ExitCode {
 }
 
 fn carry_out(request: Request, given: Vec<OwnedFd>) -> io::Result<()> {
-    let Request { probe, ground, open } = request;
+    let Request { probe, ground, open, plants } = request;
     let mut scene = Scene::new(ground, given);
     let Some(probe) = registry::find(&probe) else {
         return send(word::NO_PLACE, "there is no such probe", &[]);
@@ -41,12 +41,29 @@ fn carry_out(request: Request, given: Vec<OwnedFd>) -> io::Result<()> {
     {
         return send(word::NO_PLACE, &error.to_string(), &[]);
     }
+    if plants {
+        return plant(probe, &scene);
+    }
     let looks = open.is_some();
     let tried = attempt(probe, &scene, looks);
     if let Err(error) = &tried {
         send(word::FAILED, &error.to_string(), &[])?;
     }
     tried
+}
+
+/// Has what a neighbour wants, for as long as somebody watches.
+fn plant(probe: &Probe, scene: &Scene) -> io::Result<()> {
+    let Stage::Neighbours(plant) = probe.stage else { return Ok(()) };
+    let mut canary = [0; 64];
+    let length = rustix::io::pread(scene.given(0)?, &mut canary, 0)?;
+    let kept = plant(scene, canary[..length].trim_ascii());
+    if let Err(error) = &kept {
+        send(word::NO_PLACE, &error.to_string(), &[])?;
+    }
+    scene.hand(scene.given(1)?)?;
+    scene.wait_for_end();
+    kept.map(drop)
 }
 
 /// Scripts and looks come here in controls only; a session runs them as programs.

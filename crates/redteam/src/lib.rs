@@ -5,6 +5,7 @@
 //! harmless: what is attacked is the suite's own, and goes with it. Nothing but the binary uses
 //! this crate. It must never know: the command line, the environment, or how a wall is put up.
 
+mod call;
 mod classes;
 mod inside;
 mod listen;
@@ -14,6 +15,7 @@ mod registry;
 mod report;
 mod runner;
 mod scene;
+mod stages;
 mod watch;
 mod world;
 
@@ -44,6 +46,27 @@ pub const PLANTED_VARIABLE: &str = "REDTEAM_API_TOKEN";
 /// The name of the planted key.
 pub const PLANTED_KEY: &str = "cofferdam-redteam";
 
+/// Which probes are run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// Those of these classes; all, if none is named.
+    Classes(Vec<Class>),
+    /// A few of each class.
+    Quick,
+}
+
+impl Which {
+    fn has(&self, class: Class, probe: &probe::Probe) -> bool {
+        match self {
+            Self::Classes(classes) => classes.is_empty() || classes.contains(&class),
+            Self::Quick => registry::QUICK.contains(&probe.name),
+        }
+    }
+}
+
+/// See [`Suite::govern`].
+pub type Govern = Box<dyn Fn(&std::path::Path, &str) -> Result<Vec<u8>, Problem> + Send + Sync>;
+
 /// What the suite runs against, and with.
 pub struct Suite {
     /// Opens the sessions that are attacked.
@@ -66,17 +89,20 @@ pub struct Suite {
     pub entropy: Arc<dyn Entropy>,
     /// Randomness for canaries: text without spaces.
     pub random: fn() -> String,
+    /// Carries out a governed run of a shell script on a repository, has its change checked, shown
+    /// and, where the gate lets it, applied; and gives all that it then shows of it.
+    pub govern: Govern,
     /// Told the name of each class as it begins.
     pub progress: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Suite {
-    /// Runs the probes of these classes; all, if none is named. Blocks.
+    /// Runs those probes. Blocks.
     ///
     /// # Errors
     /// What keeps a session from being opened, or the world from being made.
-    pub fn run(&self, classes: &[Class]) -> Result<Report, Problem> {
-        runner::run(self, classes)
+    pub fn run(&self, which: &Which) -> Result<Report, Problem> {
+        runner::run(self, which)
     }
 
     /// The profile's policy with these limits.

@@ -5,9 +5,11 @@
 
 use std::io;
 
+use cofferdam_contract::capability::WallName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::classes::neighbours::Kept;
 use crate::scene::Scene;
 
 /// A class of attacks.
@@ -20,12 +22,20 @@ pub enum Class {
     FilesystemRead,
     /// Changing files of the host.
     FilesystemWrite,
+    /// What a session leaves for the host to run or to follow.
+    HostParsing,
     /// Privileged services of the kernel, and processes of the host.
     Kernel,
     /// Reaching what is not in the session.
     Network,
     /// Finding credentials.
     Credentials,
+    /// Using more than a session may.
+    Resources,
+    /// What another session has.
+    CrossSession,
+    /// What outlives its call or its session.
+    Persistence,
 }
 
 impl Class {
@@ -34,9 +44,13 @@ impl Class {
         match self {
             Self::FilesystemRead => "filesystem_read",
             Self::FilesystemWrite => "filesystem_write",
+            Self::HostParsing => "host_parsing",
             Self::Kernel => "kernel",
             Self::Network => "network",
             Self::Credentials => "credentials",
+            Self::Resources => "resources",
+            Self::CrossSession => "cross_session",
+            Self::Persistence => "persistence",
         }
     }
 }
@@ -83,6 +97,32 @@ pub(crate) enum Proof {
     Victim,
     /// A byte appeared as input of a terminal of the host.
     Typed,
+    /// That many different descriptors of this kind were handed over.
+    Count(&'static str, usize),
+    /// Files that have that many bytes together were handed over.
+    Bytes(u64),
+    /// That many bytes were put out.
+    Much(usize),
+    /// A process with the nonce in its arguments is there afterwards.
+    Alive,
+    /// A file of the host that only a program of the host can make was made.
+    Ran,
+}
+
+/// How a probe is staged.
+#[derive(Clone, Copy)]
+pub(crate) enum Stage {
+    /// In a session, against a control without walls.
+    Walls,
+    /// In a session with small limits, against a control without any.
+    Limits,
+    /// In a session, while another one has what is wanted; against a call of that other one.
+    Neighbours(fn(&Scene, &[u8]) -> io::Result<Kept>),
+    /// What an ended session left, by a later one; against a later call of the first.
+    Successors,
+    /// What a governed run left, by the engine; against what is natural to do by hand. The number
+    /// is the run's: those that do not get into each other's way share one.
+    Run(u8),
 }
 
 /// Where the same attempt succeeds: a throwaway set of namespaces, made for it, without the walls.
@@ -115,6 +155,9 @@ pub(crate) struct Probe {
     pub(crate) told: Option<&'static str>,
     /// Why the control may be impossible on a host, which skips the probe there.
     pub(crate) needs: Option<&'static str>,
+    pub(crate) stage: Stage,
+    /// A wall that must be enforced, or the probe is skipped with what the report says.
+    pub(crate) requires: Option<WallName>,
 }
 
 /// An attempt by code.
@@ -135,6 +178,8 @@ pub(crate) const fn code(
         open: Open::Plain,
         told: None,
         needs: None,
+        stage: Stage::Walls,
+        requires: None,
     }
 }
 
@@ -164,6 +209,31 @@ impl Probe {
     /// With something that not every host gives the control.
     pub(crate) const fn needs(self, what: &'static str) -> Self {
         Self { needs: Some(what), ..self }
+    }
+
+    /// In a session with small limits.
+    pub(crate) const fn limited(self) -> Self {
+        Self { stage: Stage::Limits, ..self }
+    }
+
+    /// With something that a neighbour has: what puts it there is given the canary.
+    pub(crate) const fn plants(self, plant: fn(&Scene, &[u8]) -> io::Result<Kept>) -> Self {
+        Self { stage: Stage::Neighbours(plant), ..self }
+    }
+
+    /// With a look by a later session.
+    pub(crate) const fn later(self, script: &'static str) -> Self {
+        Self { stage: Stage::Successors, look: Some(script), ..self }
+    }
+
+    /// As work of this governed run.
+    pub(crate) const fn left_in_a_run(self, run: u8) -> Self {
+        Self { stage: Stage::Run(run), look: Some(crate::classes::host::NATURAL), ..self }
+    }
+
+    /// Only where this wall is enforced.
+    pub(crate) const fn requires(self, wall: WallName) -> Self {
+        Self { requires: Some(wall), ..self }
     }
 
     /// With a look afterwards.

@@ -19,6 +19,10 @@ pub(crate) struct Seen {
     pub(crate) victim_touched: bool,
     /// Whether something was typed into the host's terminal.
     pub(crate) typed: bool,
+    /// Whether a process that it left is there.
+    pub(crate) alive: bool,
+    /// Whether a program of the host did what it left for one.
+    pub(crate) ran: bool,
     /// What it could not know, and what it was to deliver.
     pub(crate) canaries: Vec<String>,
     pub(crate) nonce: String,
@@ -61,7 +65,21 @@ pub(crate) fn proven(proof: Proof, seen: &Seen) -> bool {
         }
         Proof::Victim => seen.victim_touched,
         Proof::Typed => seen.typed,
+        Proof::Count(kind, least) => different(seen, kind).count() >= least,
+        Proof::Bytes(least) => {
+            different(seen, "").map(|it| it.bytes).fold(0, u64::saturating_add) >= least
+        }
+        Proof::Much(least) => seen.said.len() >= least,
+        Proof::Alive => seen.alive,
+        Proof::Ran => seen.ran,
     }
+}
+
+/// The objects of a kind that were handed over, each once.
+fn different<'a>(seen: &'a Seen, kind: &'a str) -> impl Iterator<Item = &'a Handed> {
+    let mut known = std::collections::BTreeSet::new();
+    let all = seen.handed.iter().filter(move |it| it.link.contains(kind));
+    all.filter(move |it| known.insert(it.identity))
 }
 
 fn fits(wanted: u32, found: u32) -> bool {
@@ -99,6 +117,11 @@ mod tests {
             Proof::Word("Uid", |_| true),
             Proof::Victim,
             Proof::Typed,
+            Proof::Count("", 1),
+            Proof::Bytes(1),
+            Proof::Much(1),
+            Proof::Alive,
+            Proof::Ran,
         ] {
             assert!(!proven(proof, &Seen::default()));
         }

@@ -2,16 +2,51 @@
 //!
 //! Must never know more of a probe than its line says.
 
-use crate::classes::{credentials, kernel, network, read, write};
+use crate::classes::{
+    credentials, host, kernel, neighbours, network, persistence, read, resources, write,
+};
 use crate::probe::{Class, Probe};
 
 /// The classes in order, with their probes.
 pub(crate) const ALL: &[(Class, &[Probe])] = &[
     (Class::FilesystemRead, read::PROBES),
     (Class::FilesystemWrite, write::PROBES),
+    (Class::HostParsing, host::PROBES),
     (Class::Kernel, kernel::PROBES),
     (Class::Network, network::PROBES),
     (Class::Credentials, credentials::PROBES),
+    (Class::Resources, resources::PROBES),
+    (Class::CrossSession, neighbours::PROBES),
+    (Class::Persistence, persistence::PROBES),
+];
+
+/// A few of each class that need little: a quick look whether the walls are there at all.
+pub(crate) const QUICK: &[&str] = &[
+    "read.absolute",
+    "read.base-link",
+    "read.bind",
+    "write.create",
+    "write.tool",
+    "write.base",
+    "host.post-checkout",
+    "host.clean",
+    "kernel.users",
+    "kernel.mount",
+    "kernel.trace",
+    "kernel.kill",
+    "kernel.capabilities",
+    "network.loopback",
+    "network.abstract",
+    "network.tcp",
+    "credentials.aws",
+    "credentials.environment",
+    "credentials.key",
+    "resources.processes",
+    "resources.memory",
+    "neighbour.tmp",
+    "neighbour.server",
+    "left.home",
+    "left.daemon",
 ];
 
 /// The probe of that name.
@@ -47,6 +82,15 @@ pub fn listed() -> Vec<Listed> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_quick_ones_are_probes_of_every_class() {
+        assert!(super::QUICK.iter().all(|name| super::find(name).is_some()));
+        for (class, probes) in super::ALL {
+            let quick = probes.iter().filter(|probe| super::QUICK.contains(&probe.name));
+            assert!(quick.count() >= 2, "{class:?}");
+        }
+    }
+
     #[test]
     fn names_are_unique_and_plain() {
         let mut names: Vec<_> = super::listed().iter().map(|it| it.name).collect();

@@ -35,6 +35,9 @@ pub(crate) struct Request {
     pub(crate) ground: Ground,
     /// Where there are no walls: what to be in instead.
     pub(crate) open: Option<Open>,
+    /// To have what a neighbour wants instead, until the line closes.
+    #[serde(default)]
+    pub(crate) plants: bool,
 }
 
 /// First byte of a message from an attempt.
@@ -133,6 +136,12 @@ impl Scene {
         let mut answer = [0; 1];
         rustix::io::retry_on_intr(|| rustix::io::read(line(), &mut answer))?;
         Ok(())
+    }
+
+    /// Waits until the watcher has gone.
+    pub(crate) fn wait_for_end(&self) {
+        let mut end = [0; 1];
+        let _gone = rustix::io::retry_on_intr(|| rustix::io::read(line(), &mut end));
     }
 
     /// Hands over what is at `path`, not following a last link.

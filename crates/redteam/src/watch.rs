@@ -21,7 +21,7 @@ use crate::scene::{DESCRIPTORS_MAX, Request, word};
 /// Longest that one attempt is watched.
 const WATCHED: Duration = Duration::from_secs(20);
 /// Most descriptors that are looked at, and most bytes of one message.
-const HANDED_MAX: usize = 512;
+const HANDED_MAX: usize = 1024;
 const MESSAGE_BYTES_MAX: usize = 4096;
 /// `PROC_SUPER_MAGIC` of `linux/magic.h`.
 const PROC: i64 = 0x9fa0;
@@ -80,6 +80,15 @@ impl Line {
 
     /// Watches until nobody holds the other end, or for too long.
     pub(crate) fn watch(&self) -> Received {
+        self.watch_until(|_| false)
+    }
+
+    /// Watches until something was handed over, too.
+    pub(crate) fn watch_until_handed(&self) -> Received {
+        self.watch_until(|seen| !seen.handed.is_empty())
+    }
+
+    fn watch_until(&self, enough: impl Fn(&Received) -> bool) -> Received {
         let mut seen = Received::default();
         let until = Instant::now() + WATCHED;
         while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -93,7 +102,7 @@ impl Line {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => break,
             }
-            if !matches!(self.receive(&mut seen), Ok(true)) {
+            if !matches!(self.receive(&mut seen), Ok(true)) || enough(&seen) {
                 break;
             }
         }

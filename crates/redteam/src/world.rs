@@ -218,13 +218,17 @@ impl World {
     }
 
     /// Where the workspace of a control is, and a mount of its own.
-    pub(crate) fn open_ground(&self) -> [(String, String); 4] {
+    pub(crate) fn open_ground(&self) -> [(String, String); 8] {
         let path = |name: &str| at(&self.dir, name).to_string_lossy().into_owned();
         [
             ("WORKSPACE", path("open")),
             ("OWN_MOUNT", path("own")),
             ("SHARED", path("base")),
             ("SESSION_HOME", path("home")),
+            ("SCRATCH", path("open")),
+            ("SCRATCH_SHM", path("open")),
+            ("SCRATCH_HOME", path("open")),
+            ("LATE_MS", "50".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
     }
@@ -272,6 +276,28 @@ impl World {
         rustix::io::read(&self.terminal.1, &mut byte).is_ok_and(|length| length > 0)
     }
 
+    /// What only a program of the host can make, for a probe.
+    pub(crate) fn mark(&self, probe: &str) -> PathBuf {
+        at(&self.dir, &format!("outside/ran-{probe}"))
+    }
+
+    /// A repository of one commit that ordinary git made, for governed runs.
+    pub(crate) fn repository(&self) -> io::Result<PathBuf> {
+        let dir = at(&self.dir, "repository");
+        if !dir.exists() {
+            std::fs::create_dir(&dir)?;
+            make_repository(&dir)?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes a control's workspace such a repository.
+    pub(crate) fn open_repository(&self) -> io::Result<()> {
+        let dir = at(&self.dir, "open");
+        empty(&dir, &[])?;
+        make_repository(&dir)
+    }
+
     /// Everything that must not change: path, kind, mode, size, time, content, attributes.
     pub(crate) fn fingerprint(&self) -> io::Result<BTreeMap<PathBuf, String>> {
         let mut found = BTreeMap::new();
@@ -304,6 +330,45 @@ impl World {
         }
         Ok(found)
     }
+}
+
+fn make_repository(dir: &Path) -> io::Result<()> {
+    std::fs::write(dir.join("kept"), "kept\n")?;
+    for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "one"]]
+    {
+        let done = Command::new("git")
+            .args(["-c", "user.name=a", "-c", "user.email=a@example.invalid"])
+            .args(["-c", "core.hooksPath=/dev/null"])
+            .args(args)
+            .current_dir(dir)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()?;
+        if !done.success() {
+            return Err(io::Error::other("git could not make a repository"));
+        }
+    }
+    std::fs::create_dir_all(dir.join(".git/hooks"))
+}
+
+/// Ends the processes that have `nonce` in their arguments; whether there was one. This process
+/// and its children do not.
+pub(crate) fn end_left(nonce: &str) -> bool {
+    let mut found = false;
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let has = |argument: &[u8]| argument == nonce.as_bytes();
+        let pid = entry.file_name().to_str().and_then(|it| it.parse().ok());
+        if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw)
+            && line.split(|byte| *byte == 0).any(has)
+        {
+            found = true;
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+    found
 }
 
 fn null() -> io::Result<OwnedFd> {

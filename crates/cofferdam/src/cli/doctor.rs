@@ -6,10 +6,11 @@ use std::path::Path;
 use cofferdam_contract::capability::{Wall, WallStatus};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::text::escape_bytes;
+use cofferdam_redteam::Which;
 use cofferdam_repository::GIT_VERSION_MIN;
 use cofferdam_sandbox::doctor::{Surroundings, requirements, walls};
 
-use super::Edge;
+use super::{Edge, redteam};
 use crate::exit::{DONE, Ending};
 use crate::output::objects::{DoctorObject, RequirementObject};
 use crate::output::{Screen, Tone};
@@ -19,12 +20,23 @@ use crate::wiring::{OWN_EXECUTABLE, path_variable};
 ///
 /// Ends with 6 where no session can be had. Changes nothing.
 #[derive(clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Also make a few attacks of each class of `redteam`, and end as it does
+    #[arg(long)]
+    attack: bool,
+}
 
-pub(super) async fn execute(_: Args, edge: &Edge) -> Result<Ending, Problem> {
-    let object = examine(edge);
+pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
+    let mut object = examine(edge);
+    if args.attack && object.ok {
+        object.attacks = Some(redteam::attack(edge, None, Which::Quick).await?);
+    }
     edge.screen.show(&object, text)?;
-    Ok(if object.ok { DONE } else { Ending::Outcome(Code::BoundaryUnavailable.outcome()) })
+    Ok(match &object.attacks {
+        Some(attacks) => redteam::ending(attacks),
+        None if object.ok => DONE,
+        None => Ending::Outcome(Code::BoundaryUnavailable.outcome()),
+    })
 }
 
 fn examine(edge: &Edge) -> DoctorObject {
@@ -47,7 +59,7 @@ fn examine(edge: &Edge) -> DoctorObject {
         .collect();
     judge_state_directory(edge, &mut requirements);
     let ok = requirements.iter().all(|it| it.ok || !it.required);
-    DoctorObject { ok, walls: walls(), requirements }
+    DoctorObject { ok, walls: walls(), requirements, attacks: None }
 }
 
 /// The edge asks more of the state directory than the boundary does: privacy and locks.
@@ -78,6 +90,9 @@ fn text(screen: &Screen, object: &DoctorObject) -> String {
         }
     };
     let _ = writeln!(out, "\n{verdict}");
+    if let Some(attacks) = &object.attacks {
+        let _ = writeln!(out, "\n{}", redteam::text(screen, attacks).trim_end());
+    }
     out
 }
 

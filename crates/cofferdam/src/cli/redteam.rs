@@ -8,7 +8,8 @@ use std::time::Duration;
 use cofferdam_contract::problem::{Code, Outcome as Ended, Problem};
 use cofferdam_contract::text::escape_bytes;
 use cofferdam_redteam::{
-    Class, EventSeen, Outcome, PLANTED_KEY, PLANTED_VARIABLE, Places, ProbeResult, Report, listed,
+    Class, EventSeen, Outcome, PLANTED_KEY, PLANTED_VARIABLE, Places, ProbeResult, Report, Which,
+    listed,
 };
 use cofferdam_sandbox::attempt;
 
@@ -56,7 +57,7 @@ pub(super) fn class(text: &str) -> Result<Class, String> {
 }
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
-    let report = attack(edge, args.profile, &args.class).await?;
+    let report = attack(edge, args.profile, Which::Classes(args.class)).await?;
     if let Some(file) = &args.output {
         write(file, &report)?;
     }
@@ -64,7 +65,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     Ok(ending(&report))
 }
 
-fn ending(report: &Report) -> Ending {
+pub(super) fn ending(report: &Report) -> Ending {
     let sums = report.sums(None);
     match (sums.escaped, sums.errors + sums.missing) {
         (0, 0) => DONE,
@@ -84,10 +85,10 @@ fn write(file: &Path, report: &Report) -> Result<(), Problem> {
 }
 
 /// Starts a process to be attacked, in a world of its own, and gets its report.
-async fn attack(
+pub(super) async fn attack(
     edge: &Edge,
     profile: Option<String>,
-    classes: &[Class],
+    which: Which,
 ) -> Result<Report, Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(Code::StorageFailed, format!("the world to attack: {error}"))
@@ -114,8 +115,15 @@ async fn attack(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true);
-    for class in classes {
-        command.args(["--class", class.name()]);
+    match which {
+        Which::Classes(classes) => {
+            for class in classes {
+                command.args(["--class", class.name()]);
+            }
+        }
+        Which::Quick => {
+            command.arg("--quick");
+        }
     }
     // The child inherits this thread's key ring, which is no longer the caller's.
     attempt::join_new_keyring()
@@ -156,7 +164,7 @@ fn search_path(dir: &Path) -> std::ffi::OsString {
     path
 }
 
-fn text(screen: &Screen, report: &Report) -> String {
+pub(super) fn text(screen: &Screen, report: &Report) -> String {
     let mut table =
         Table::new(&["class", "probes", "held", "escaped", "errors", "skipped", "events"]);
     let mut classes: Vec<_> = report.probes.iter().map(|probe| probe.class).collect();

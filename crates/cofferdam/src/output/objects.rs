@@ -178,6 +178,9 @@ pub(crate) struct DoctorObject {
     pub(crate) walls: Vec<Wall>,
     /// Each requirement.
     pub(crate) requirements: Vec<RequirementObject>,
+    /// With `--attack`: a few attacks, and what came of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) attacks: Option<cofferdam_redteam::Report>,
 }
 
 /// `config check --json`.

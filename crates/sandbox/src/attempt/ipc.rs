@@ -1,9 +1,8 @@
 //! Memory, queues and keys that processes share by name and not by descriptor.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use super::{c_string, check, owned};
+use super::{c_string, check};
 
 const SHARED_BYTES: usize = 4096;
 /// `KEY_SPEC_SESSION_KEYRING` of keyctl(2).
@@ -85,44 +84,6 @@ pub fn receive_message(key: i32) -> io::Result<Vec<u8>> {
         check(unsafe { libc::msgrcv(queue as i32, pointer, MESSAGE_BYTES, 0, libc::IPC_NOWAIT) }
             as i64)?;
     Ok(message.text[..usize::try_from(length).unwrap_or_default()].to_vec())
-}
-
-fn open_queue(name: &str, flags: i32) -> io::Result<OwnedFd> {
-    let name = c_string(name)?;
-    let none = std::ptr::null::<libc::mq_attr>();
-    // SAFETY: the name outlives the call; without attributes the kernel takes its defaults.
-    owned(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags, 0o600, none) })
-}
-
-/// Puts bytes into the POSIX queue of that name, which is made.
-///
-/// # Errors
-/// The kernel's.
-pub fn queue(name: &str, bytes: &[u8]) -> io::Result<()> {
-    let queue = open_queue(name, libc::O_RDWR | libc::O_CREAT | libc::O_NONBLOCK)?;
-    let forever = std::ptr::null::<libc::timespec>();
-    let (number, from) = (queue.as_raw_fd(), bytes.as_ptr());
-    // SAFETY: the bytes outlive the call and their length is given.
-    check(unsafe { libc::syscall(libc::SYS_mq_timedsend, number, from, bytes.len(), 0, forever) })
-        .map(drop)
-}
-
-/// Takes from the POSIX queue of that name.
-///
-/// # Errors
-/// The kernel's.
-pub fn take_queued(name: &str) -> io::Result<Vec<u8>> {
-    let queue = open_queue(name, libc::O_RDWR | libc::O_NONBLOCK)?;
-    let mut bytes = vec![0_u8; 8192];
-    let forever = std::ptr::null::<libc::timespec>();
-    let none = std::ptr::null_mut::<u32>();
-    let (number, into) = (queue.as_raw_fd(), bytes.as_mut_ptr());
-    // SAFETY: the kernel writes at most as many bytes as there is room for.
-    let length = check(unsafe {
-        libc::syscall(libc::SYS_mq_timedreceive, number, into, bytes.len(), none, forever)
-    })?;
-    bytes.truncate(usize::try_from(length).unwrap_or_default());
-    Ok(bytes)
 }
 
 /// Puts a key into the calling thread's session key ring.

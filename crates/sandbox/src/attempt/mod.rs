@@ -12,8 +12,7 @@ mod net;
 mod process;
 
 pub use self::ipc::{
-    plant_key, queue, receive_message, search_key, send_message, share_memory, shared_memory,
-    take_queued,
+    plant_key, receive_message, search_key, send_message, share_memory, shared_memory,
 };
 pub use self::kernel::{
     bpf_map, fanotify, file_handle, io_uring, make_directory_by_i386, open_by_handle, perf_event,
