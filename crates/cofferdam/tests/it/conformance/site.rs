@@ -213,6 +213,7 @@ pub(super) fn open(
     let spec = SandboxSpec {
         session: SessionId::generate(&Now, &Counter),
         run: None,
+        boundary: cofferdam_contract::capability::Boundary::Native,
         view: View::of_host("/usr/bin:/bin".as_ref(), Path::new("/nonexistent"), &|_| None),
         workspace,
         workspace_kind: kind,
