@@ -14,7 +14,7 @@ use cofferdam_contract::problem::Problem;
 use cofferdam_engine::denials::DenialBook;
 use cofferdam_engine::sessions::{OpenSession, SessionOrder};
 use cofferdam_sandbox::view::HOME;
-use cofferdam_sandbox::{CallIo, CallSpec, Program};
+use cofferdam_sandbox::{CallIo, CallResult, CallSpec, Program};
 
 use crate::probe::{Attempt, Probe, Proof};
 use crate::runner::ATTEMPT_ARGUMENT;
@@ -120,7 +120,9 @@ pub(crate) fn attempt(
     if matches!(probe.proof, Proof::Much(_)) {
         spec.output_bytes_max = session.report().limits.output_bytes;
         let io = CallIo::Captured { stdin: Vec::new() };
-        let said = session.start(spec, io).map_err(io::Error::other)?.block().stdout;
+        let result = session.start(spec, io).map_err(io::Error::other)?.block();
+        made(&result)?;
+        let said = result.stdout;
         let denials = session.denials(&id);
         return Ok(Output { said, denials, ..Output::default() });
     }
@@ -130,8 +132,16 @@ pub(crate) fn attempt(
     let running =
         session.start(spec, CallIo::Passed { stdin, stdout, stderr }).map_err(io::Error::other)?;
     let received = line.watch();
-    running.block();
+    made(&running.block())?;
     Ok(Output { said: read_back(said)?, received, denials: session.denials(&id) })
+}
+
+/// An attempt that was never made has not been held.
+fn made(result: &CallResult) -> io::Result<()> {
+    match result.not_started {
+        None => Ok(()),
+        Some(why) => Err(io::Error::other(format!("the attempt could not be started: {why:?}"))),
+    }
 }
 
 /// Runs a script in a session, and gives what it put out.
