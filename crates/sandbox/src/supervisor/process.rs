@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,18 @@ pub(super) fn image(executable: &Path) -> Result<OwnedFd, SandboxError> {
             other => other,
         };
         let mut image = File::from(made?);
-        io::copy(&mut File::open(executable)?, &mut image)?;
+        // Read and written, and not spliced: pages that a pipe still holds cannot be sealed (EBUSY,
+        // fcntl(2)).
+        let mut bytes = BufReader::with_capacity(1 << 20, File::open(executable)?);
+        loop {
+            let some = bytes.fill_buf()?;
+            if some.is_empty() {
+                break;
+            }
+            image.write_all(some)?;
+            let length = some.len();
+            bytes.consume(length);
+        }
         image.rewind()?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&image, seals)?;

@@ -213,6 +213,7 @@ fn ordinary_tools_work_and_open_no_decoy() {
     let launcher = launcher();
     let mut site = Site::new();
     site.spec.decoys = true;
+    site.spec.caches.insert(cofferdam_contract::mount::Cache::Cargo);
     let path = std::env::var_os("PATH").unwrap();
     let home = std::env::home_dir().unwrap_or("/nonexistent".into());
     let view = cofferdam_sandbox::View::of_host(&path, &home, &|name| std::env::var_os(name));
