@@ -198,6 +198,7 @@ impl Opener {
     pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn OpenSession>> {
         let prepared = self.broker.prepare(&self.repository, &self.base, &|_| {})?;
         let order = SessionOrder {
+            repository: vec![],
             session: SessionId::generate(&SystemClock, &SystemEntropy),
             run: RunId::generate(&SystemClock, &SystemEntropy),
             policy: &self.policy,

@@ -15,7 +15,7 @@ use cofferdam_engine::{Engine, Parts, Profiles};
 use cofferdam_journal::{Journal, JournalOptions, Redactor, SecretBytes};
 use cofferdam_policy::Profile;
 use cofferdam_repository::{Broker, BrokerOptions, FETCH_TIMEOUT_MS, Git, no_crash};
-use cofferdam_sandbox::{Launcher, LauncherOptions, Resident, View};
+use cofferdam_sandbox::{Guarded, Launcher, LauncherOptions, Resident, View};
 
 use crate::config::{Config, Configuration};
 use crate::dirs::Dirs;
@@ -108,7 +108,16 @@ impl LazySessions {
             Box::new(variable),
             Arc::new(SystemClock),
             Arc::new(SystemEntropy),
-        );
+        )
+        .guarding(Guarded {
+            home: PathBuf::from(home()),
+            never: [&self.dirs.state, &self.dirs.cache, &self.dirs.config]
+                .map(PathBuf::clone)
+                .into(),
+            never_written: std::env::split_paths(&path_variable())
+                .filter(|entry| entry.is_absolute())
+                .collect(),
+        });
         Ok(Arc::clone(started.insert(Arc::new(native))))
     }
 }

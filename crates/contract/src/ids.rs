@@ -116,6 +116,10 @@ typed_id! {
     CheckpointId, "ckp";
     /// One thing a check has to say.
     FindingId, "fnd";
+    /// One thing more that a session may do for a while.
+    GrantId, "grt";
+    /// A session's request for a grant.
+    GrantRequestId, "grq";
     /// One amount taken from a budget before it is spent.
     ReservationId, "rsv";
     /// One request to the engine to act.

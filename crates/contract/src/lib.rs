@@ -18,6 +18,7 @@ pub mod denial;
 pub mod digest;
 pub mod events;
 pub mod evidence;
+pub mod grant;
 pub mod ids;
 pub mod limits;
 pub mod mount;

@@ -108,6 +108,9 @@ codes! {
     PolicyDenied, "policy_denied", Refused, "ask the operator to widen the profile, or stay within it";
     ExecutableUnavailable, "executable_unavailable", Usage, "name an executable that exists in the session: see what it sees with cofferdam exec -- ls /usr/bin";
     ExecutableDenied, "executable_denied", Refused, "use an executable that the profile allows";
+    GrantUnsupported, "grant_unsupported", Refused, "ask for read:PATH, write:PATH, debug or exec:CLASS: doors for net, secret and budget are not there yet";
+    GrantRefused, "grant_refused", Refused, "name less: a path without credentials that is neither the repository nor above or beneath what runs need";
+    GrantUnknown, "grant_unknown", Usage, "cofferdam grants shows the grants and the requests";
     GateFailed, "gate_failed", GateFailed, "read the findings with cofferdam review and start again with a corrected change";
     DriverFailed, "driver_failed", Failed, "read the driver's output with cofferdam show";
     BudgetExhausted, "budget_exhausted", Exhausted, "give a larger budget within the profile, or a smaller task";

@@ -5,7 +5,8 @@
 //! and ring its bell.
 
 use cofferdam_contract::digest::Digest;
-use cofferdam_contract::ids::PrincipalId;
+use cofferdam_contract::grant::{GrantKind, GrantRef};
+use cofferdam_contract::ids::{GrantId, GrantRequestId, PrincipalId};
 use serde::{Deserialize, Serialize};
 
 /// A command for an existing run.
@@ -35,6 +36,28 @@ pub enum Command {
     },
     /// Take back what was applied or merged.
     Rollback {},
+    /// Give the working session one thing more.
+    Grant {
+        /// The grant's id, chosen by whoever gives it.
+        grant: GrantId,
+        /// What is widened; the request's where absent.
+        kind: Option<GrantKind>,
+        /// The session's request that it answers.
+        request: Option<GrantRequestId>,
+        /// For how many milliseconds.
+        for_ms: Option<u64>,
+        /// How many calls may use it.
+        uses: Option<u64>,
+        /// Why.
+        reason: String,
+    },
+    /// Take a grant back, or refuse a request.
+    Revoke {
+        /// Which.
+        what: GrantRef,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// The kinds of command, for tables.
@@ -54,11 +77,15 @@ pub enum CommandKind {
     Merge,
     /// See [`Command::Rollback`].
     Rollback,
+    /// See [`Command::Grant`].
+    Grant,
+    /// See [`Command::Revoke`].
+    Revoke,
 }
 
 impl CommandKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Approve,
         Self::Reject,
         Self::Recheck,
@@ -66,6 +93,8 @@ impl CommandKind {
         Self::Stop,
         Self::Merge,
         Self::Rollback,
+        Self::Grant,
+        Self::Revoke,
     ];
 
     /// The command's name on the command line.
@@ -78,6 +107,8 @@ impl CommandKind {
             Self::Stop => "stop",
             Self::Merge => "merge",
             Self::Rollback => "rollback",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
         }
     }
 }
@@ -93,6 +124,8 @@ impl Command {
             Self::Stop {} => CommandKind::Stop,
             Self::Merge { .. } => CommandKind::Merge,
             Self::Rollback {} => CommandKind::Rollback,
+            Self::Grant { .. } => CommandKind::Grant,
+            Self::Revoke { .. } => CommandKind::Revoke,
         }
     }
 }

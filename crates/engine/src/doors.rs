@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use cofferdam_contract::budget::BudgetKind;
 use cofferdam_contract::decision::PolicyDecision;
-use cofferdam_contract::events::{CallEvent, CallOutcome, DenialEvent, EventBody, Started};
+use cofferdam_contract::events::{
+    CallEvent, CallOutcome, DenialEvent, EventBody, GrantEvent, Started,
+};
 use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record, Spend};
 use cofferdam_contract::problem::Problem;
@@ -63,6 +65,11 @@ fn redacted(redactor: &Redactor, mut event: EventBody) -> EventBody {
         EventBody::Denial(DenialEvent::Recorded(denial)) => {
             clean(&mut denial.target);
             denial.process.exe.iter_mut().chain(&mut denial.process.argv0).for_each(clean);
+        }
+        EventBody::Grant(GrantEvent::Requested(asked)) => clean(&mut asked.reason),
+        EventBody::Grant(GrantEvent::Refused(refused)) => {
+            clean(&mut refused.kind);
+            clean(&mut refused.detail);
         }
         EventBody::Call(CallEvent::Started(started)) => {
             started.executable.iter_mut().for_each(clean);

@@ -59,13 +59,13 @@ pub struct Answer {
 /// A command's outcome, as the inbox keeps it for whoever asked.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Outcome {
+pub(crate) enum Outcome {
     Done { already: bool },
     Refused(Problem),
 }
 
 impl Outcome {
-    fn to_text(&self) -> Result<String, Problem> {
+    pub(crate) fn to_text(&self) -> Result<String, Problem> {
         serde_json::to_string(self).map_err(|error| Problem::new(Code::Internal, error.to_string()))
     }
 
@@ -233,7 +233,7 @@ impl Engine {
     /// Ends what runs as soon as a stop lies in the inbox.
     fn watch_inbox(&self, live: &Live) -> tokio::task::JoinHandle<()> {
         let (parts, run) = (Arc::clone(&self.parts), live.run.clone());
-        let breaker = Arc::clone(&live.breaker);
+        let (breaker, desk) = (Arc::clone(&live.breaker), Arc::clone(&live.desk));
         let (policy, owner) = (Arc::clone(&live.policy), live.parts.owner.clone());
         let may_stop = move |row: &CommandRow| {
             let approval = &policy.tables().approval;
@@ -251,6 +251,7 @@ impl Engine {
                         tokio::task::spawn_blocking(move || breaker.raise(Interrupt::Stop)).await;
                     return;
                 }
+                desk.attend(waiting);
             }
         })
     }
@@ -265,7 +266,10 @@ impl Engine {
         mut given: Given,
         observer: Arc<dyn Observer>,
     ) -> Result<Answer, Problem> {
-        if let Command::Reject { reason } = &mut given.command {
+        if let Command::Reject { reason }
+        | Command::Grant { reason, .. }
+        | Command::Revoke { reason, .. } = &mut given.command
+        {
             *reason = self.parts.redactor.redact_text(reason).into_inner();
         }
         let id = CommandId::generate(&*self.parts.clock, &*self.parts.entropy);
@@ -278,9 +282,15 @@ impl Engine {
             actor: given.by.clone(),
             body,
         };
+        let needs_session = crate::grants::is_about_grants(&given.command);
         let id = self.parts.journal.command(new).await?;
         loop {
             match self.hold(run).await {
+                // Nobody holds the run, so it has no session, and this is no reason to open one.
+                Ok(_hold) if needs_session => {
+                    let refused = Outcome::Refused(crate::grants::no_session()).to_text()?;
+                    self.parts.journal.finish_command(&id, refused).await?;
+                }
                 Ok(hold) => {
                     self.advance_held(hold, Arc::clone(&observer), None).await?;
                 }
@@ -398,7 +408,9 @@ impl Engine {
     /// # Errors
     /// `run_unknown`, `journal_corrupt`.
     pub async fn show(&self, run: &RunId) -> Result<RunView, Problem> {
-        let mut view = RunView::of(&self.events(run, 0).await?)?;
+        let events = self.events(run, 0).await?;
+        let mut view = RunView::of(&events)?;
+        view.grants = crate::grants::views(&events, self.parts.clock.now());
         view.cost = self.parts.journal.spent(run).await?;
         Ok(view)
     }

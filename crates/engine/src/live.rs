@@ -23,6 +23,7 @@ use crate::attached::AttachPort;
 use crate::breaker::{Breaker, Interrupt};
 use crate::causes::{Causes, moves};
 use crate::doors::{BookDoor, PolicyDoor, SpendDoor, WatchedRecord};
+use crate::grants::Desk;
 use crate::parts::{Observer, Parts};
 use crate::state::State;
 
@@ -40,6 +41,8 @@ pub(crate) struct Live {
     pub(crate) book: Arc<dyn Book>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) breaker: Arc<Breaker>,
+    /// Where commands about grants are answered.
+    pub(crate) desk: Arc<Desk>,
     pub(crate) attach: Option<AttachPort>,
     causes: Arc<Causes>,
     recorder: Recorder,
@@ -83,12 +86,13 @@ impl Live {
         let causes = Arc::new(Causes::after(Arc::clone(&parts), actor.clone(), &events));
         let recorder = parts.journal.recorder(&hold, actor.clone(), causes.moved());
         let ledger = parts.journal.ledger(&hold, actor.clone());
-        let record = WatchedRecord {
+        let record: Arc<dyn Record> = Arc::new(WatchedRecord {
             recorder: recorder.clone(),
             causes: Arc::clone(&causes),
             redactor: Arc::clone(&parts.redactor),
             observer: Arc::clone(&observer),
-        };
+        });
+        let desk = Desk::of_run(&parts, &run, &policy, &record, &actor);
         Ok(Self {
             decide: Arc::new(PolicyDoor {
                 parts: Arc::clone(&parts),
@@ -105,7 +109,8 @@ impl Live {
             }),
             spend: Arc::new(SpendDoor { ledger, causes: Arc::clone(&causes) }),
             causes,
-            record: Arc::new(record),
+            record,
+            desk,
             attested: is_attested(&events),
             request: Arc::new(request),
             repository: Arc::new(repository),

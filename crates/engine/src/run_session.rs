@@ -12,18 +12,22 @@ use cofferdam_contract::digest::ObjectId;
 use cofferdam_contract::events::{Closed, EventBody, Opened, SessionEvent};
 use cofferdam_contract::ids::SessionId;
 use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::ports::Decide;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::RepositorySource;
 use cofferdam_policy::profile::WorkspacePath;
-use cofferdam_tools::Doors;
+use cofferdam_tools::{Book, Doors};
 
 use crate::denials::DenialBook;
+use crate::grants::{GrantBook, GrantedBook, GrantedDecide};
 use crate::live::{Live, blocking};
 use crate::sessions::{OpenSession, SessionOrder};
 use crate::state::{Ground, Working};
 
 /// Where a workspace is inside, unless the profile says `same`.
 const WORKSPACE_PATH: &str = "/workspace";
+/// The purpose of the session that the driver works in.
+const WORK: &str = "work";
 
 /// An open session of a run.
 pub(crate) struct RunSession {
@@ -31,6 +35,8 @@ pub(crate) struct RunSession {
     /// Held so that the base is not collected under it.
     _base: Arc<cofferdam_repository::PreparedBase>,
     workspace_path: PathBuf,
+    /// Of the session that works; one that checks gets none.
+    grants: Option<Arc<GrantBook>>,
 }
 
 /// The result of a frozen session.
@@ -44,7 +50,7 @@ pub(crate) struct Frozen {
 impl RunSession {
     /// The session that the driver works in: on the base, or on the last checkpoint.
     pub(crate) async fn open_work(live: &Live, phase: &Working) -> Result<Self, Problem> {
-        Self::open(live, &phase.ground, phase.checkpoint.clone(), "work").await
+        Self::open(live, &phase.ground, phase.checkpoint.clone(), WORK).await
     }
 
     /// A fresh session on the base, with `result` put over it where given.
@@ -64,6 +70,8 @@ impl RunSession {
         let (layers, path, carry) = (base.layers.clone(), workspace_path.clone(), carry(live)?);
         let repository = Arc::clone(&live.repository);
         let breaker = Arc::clone(&live.breaker);
+        let work_tree = live.repository.work_tree().map(Path::to_owned);
+        let of_host = work_tree.into_iter().chain([live.repository.git_dir().to_owned()]).collect();
         let open = blocking(move || {
             let mut nothing = std::iter::empty();
             let mut contents;
@@ -84,6 +92,7 @@ impl RunSession {
                 fill,
                 carry,
                 workspace_path: path,
+                repository: of_host,
                 book,
             })?;
             breaker.guard(&open);
@@ -96,8 +105,10 @@ impl RunSession {
             report: open.report().clone(),
         };
         let workspace_path = open.workspace_path().map_or(workspace_path, Path::to_owned);
-        let this = Self { open, _base: base, workspace_path };
-        live.record.commit(vec![EventBody::Session(SessionEvent::Opened(opened))]).await?;
+        let opened = vec![EventBody::Session(SessionEvent::Opened(opened))];
+        let mut this = Self { open, _base: base, workspace_path, grants: None };
+        live.record.commit(opened).await?;
+        this.grants = (purpose == WORK).then(|| live.desk.open(Arc::clone(&this.open)));
         Ok(this)
     }
 
@@ -105,12 +116,16 @@ impl RunSession {
     pub(crate) fn doors(&self, live: &Live) -> Doors {
         let hands: Arc<dyn OpenSession> = Arc::clone(&self.open);
         let limits = live.policy.limits();
+        let (decide, book) = match &self.grants {
+            None => (Arc::clone(&live.decide), Arc::clone(&live.book)),
+            Some(grants) => granted(live, grants),
+        };
         Doors {
             run: live.run.clone(),
             hands,
-            decide: live.decide.clone(),
+            decide,
             record: Arc::clone(&live.record),
-            book: Arc::clone(&live.book),
+            book,
             clock: Arc::clone(&live.parts.clock),
             entropy: Arc::clone(&live.parts.entropy),
             call_timeout_ms: limits.call_timeout_ms,
@@ -167,6 +182,9 @@ impl RunSession {
             Ok(end)
         })
         .await?;
+        if let Some(grants) = &self.grants {
+            live.desk.close(grants).await?;
+        }
         let closed = Closed {
             session: self.open.session().clone(),
             denials: end.denials,
@@ -174,6 +192,18 @@ impl RunSession {
         };
         live.record.commit(vec![EventBody::Session(SessionEvent::Closed(closed))]).await
     }
+}
+
+/// Policy and the book of calls with what this session was granted.
+fn granted(live: &Live, grants: &Arc<GrantBook>) -> (Arc<dyn Decide>, Arc<dyn Book>) {
+    let policy = Arc::clone(&live.decide);
+    let book = GrantedBook {
+        run: live.run.clone(),
+        book: Arc::clone(&live.book),
+        policy: Arc::clone(&policy),
+        grants: Arc::clone(grants),
+    };
+    (Arc::new(GrantedDecide { policy, grants: Arc::clone(grants) }), Arc::new(book))
 }
 
 fn with_content<'a>(

@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    /// The state after `event`. Events about sessions, calls, denials and budgets move nothing.
+    /// The state after `event`. Events about sessions, calls, denials, budgets and grants move nothing.
     ///
     /// # Errors
     /// [`IllegalTransition`].
@@ -191,7 +191,8 @@ impl State {
             EventBody::Session(_)
             | EventBody::Call(_)
             | EventBody::Denial(_)
-            | EventBody::Budget(_) => Ok(self),
+            | EventBody::Budget(_)
+            | EventBody::Grant(_) => Ok(self),
         }
     }
 
@@ -351,6 +352,8 @@ impl State {
             C::Stop => self.may_end(),
             C::Merge => matches!(self, Self::Applied(_)),
             C::Rollback => matches!(self, Self::Applied(_) | Self::Merged(_)),
+            // They are for a session that works.
+            C::Grant | C::Revoke => matches!(self, Self::Working(_)),
         }
     }
 

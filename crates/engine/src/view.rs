@@ -18,6 +18,7 @@ use cofferdam_contract::time::UtcTime;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::grants::GrantView;
 use crate::state::State;
 
 /// One run, as `run --json` and `show --json` print it.
@@ -57,6 +58,8 @@ pub struct RunView {
     pub denials: u64,
     /// Refusals that were noticed and that no record tells of.
     pub denials_lost: u64,
+    /// What its sessions were given beyond policy, and what they asked for.
+    pub grants: Vec<GrantView>,
     /// Refusals may be missing from the record.
     pub events_incomplete: bool,
     /// What it has spent.
@@ -114,6 +117,7 @@ impl RunView {
             approvals: vec![],
             denials: 0,
             denials_lost: 0,
+            grants: vec![],
             events_incomplete: false,
             cost: Spent::default(),
             driver_exit_code: None,

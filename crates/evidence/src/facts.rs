@@ -112,7 +112,8 @@ impl Facts {
             EventBody::Session(SessionEvent::Closed(_))
             | EventBody::Denial(_)
             | EventBody::Budget(_)
-            | EventBody::Call(_) => {}
+            | EventBody::Call(_)
+            | EventBody::Grant(_) => {}
         }
     }
 

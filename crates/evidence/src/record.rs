@@ -4,7 +4,7 @@ use cofferdam_contract::check::{CheckResult, Verdict};
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::{
     Admitted, ApprovalEvent, BudgetEvent, CallEnd, CallEvent, DenialEvent, EffectEvent,
-    EffectIntent, Event, EventBody, RunEvent,
+    EffectIntent, Event, EventBody, GrantEvent, RunEvent,
 };
 use cofferdam_contract::evidence::{EVIDENCE_VERSION, EvidenceRecord};
 use cofferdam_contract::request::Retention;
@@ -123,11 +123,18 @@ fn describe(body: &EventBody, record: &mut EvidenceRecord) {
         EventBody::Budget(BudgetEvent::Exhausted(_)) => {
             record.failures.push("budget_exhausted".to_owned());
         }
+        EventBody::Grant(GrantEvent::Used(used)) => {
+            record.tool_invocations.extend(used.call.clone());
+        }
+        EventBody::Grant(GrantEvent::Refused(refused)) => {
+            record.failures.push(refused.reason_code.clone());
+        }
         EventBody::Run(_)
         | EventBody::Session(_)
         | EventBody::Approval(_)
         | EventBody::Effect(_)
-        | EventBody::Budget(_) => {}
+        | EventBody::Budget(_)
+        | EventBody::Grant(_) => {}
     }
 }
 

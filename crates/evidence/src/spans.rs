@@ -107,7 +107,10 @@ impl Trace {
                 self.add(span, None);
             }
             EventBody::Effect(effect) => self.take_effect(event, effect),
-            EventBody::Run(_) | EventBody::Denial(_) | EventBody::Budget(_) => {}
+            EventBody::Run(_)
+            | EventBody::Denial(_)
+            | EventBody::Budget(_)
+            | EventBody::Grant(_) => {}
         }
     }
 

@@ -34,6 +34,10 @@ pub enum Act {
     Resume,
     /// Delete what runs left.
     Prune,
+    /// Give a session a grant, or refuse its request.
+    Grant,
+    /// Take a grant back.
+    Revoke,
 }
 
 impl Act {
@@ -50,6 +54,8 @@ impl Act {
         Self::Recheck,
         Self::Resume,
         Self::Prune,
+        Self::Grant,
+        Self::Revoke,
     ];
 
     /// Its name in rulings.
@@ -66,6 +72,8 @@ impl Act {
             Self::Recheck => "recheck",
             Self::Resume => "resume",
             Self::Prune => "prune",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
         }
     }
 }
@@ -99,7 +107,8 @@ impl Role {
 }
 
 /// The built-in local rule: the owner may do everything, except approve what they asked for where
-/// the profile says so; the runtime may only settle (stop, recheck, resume); a session may nothing.
+/// the profile says so; the runtime may only settle (stop, recheck, resume, revoke); a session may nothing: what it asks for
+/// is a request, which policy or a person answers.
 pub fn local(role: Role, act: Act, is_requester: bool, approval: &ApprovalTable) -> Ruling {
     let rule = format!("local:{}", act.name());
     let approves = matches!(act, Act::Approve | Act::ApproveEscalated);
@@ -108,7 +117,7 @@ pub fn local(role: Role, act: Act, is_requester: bool, approval: &ApprovalTable)
             Ruling::deny("requester_may_not_approve", rule)
         }
         Role::Owner => Ruling::allow("local_owner", rule),
-        Role::Runtime if matches!(act, Act::Stop | Act::Recheck | Act::Resume) => {
+        Role::Runtime if matches!(act, Act::Stop | Act::Recheck | Act::Resume | Act::Revoke) => {
             Ruling::allow("runtime_settles", rule)
         }
         Role::Runtime => Ruling::deny("needs_a_person", rule),

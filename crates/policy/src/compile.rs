@@ -15,7 +15,8 @@ use crate::glob::{AllowList, Patterns, check};
 use crate::narrowing::{EcosystemNarrowing, GateNarrowing, LimitsNarrowing, Narrowing};
 use crate::policy::{ExecutableMatcher, Policy};
 use crate::profile::{
-    ApprovalTable, BudgetTable, ChangeTable, EcosystemTable, GateTable, Profile, check_commands,
+    ApprovalTable, BudgetTable, ChangeTable, EcosystemTable, GateTable, GrantTable, Profile,
+    check_commands,
 };
 use crate::tables::{
     DependencyRules, EcosystemRules, ExecutableRules, PathRules, SessionRules, TABLES_VERSION,
@@ -46,6 +47,7 @@ pub fn compile(
         budget: budget(operator.budget, narrow, request)?,
         session: session(operator, narrow, request)?,
         gate: gate(operator, &narrow.gate, &limits)?,
+        grants: grants(&operator.grants, narrow),
         executables,
         paths: paths(operator, narrow, request)?,
         change: change(&operator.change, narrow),
@@ -261,6 +263,21 @@ fn gate(
     })
 }
 
+/// What is given without a person is the operator's to say; a kind that is not given at all is not
+/// given that way either.
+fn grants(operator: &GrantTable, narrow: &Narrowing) -> GrantTable {
+    let less = &narrow.grants;
+    GrantTable {
+        kinds: match &less.kinds {
+            Some(kinds) => &operator.kinds & kinds,
+            None => operator.kinds.clone(),
+        },
+        for_ms_max: least(operator.for_ms_max, less.for_ms_max),
+        uses_max: least(operator.uses_max, less.uses_max),
+        auto: operator.auto.clone(),
+    }
+}
+
 fn approval(operator: ApprovalTable, narrow: &Narrowing) -> Result<ApprovalTable, PolicyError> {
     let less = &narrow.approval;
     if less.requester_may_approve == Some(true) && !operator.requester_may_approve {
@@ -294,6 +311,7 @@ fn check_patterns(operator: &Profile, narrow: &Narrowing) -> Result<(), PolicyEr
         ("paths.allowed", &operator.paths.allowed),
         ("paths.protected", &operator.paths.protected),
         ("session.carry", &operator.session.carry),
+        ("grants.auto", &operator.grants.auto),
         ("merge.protected_branches", &operator.merge.protected_branches),
         ("dependencies.cargo.names", &operator.dependencies.cargo.names),
         ("dependencies.npm.names", &operator.dependencies.npm.names),

@@ -13,6 +13,7 @@
 use std::collections::BTreeSet;
 
 use cofferdam_contract::capability::WallName;
+use cofferdam_contract::grant::GrantClass;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,7 @@ pub const OPERATOR_ONLY: &[&str] = &[
     "session.setup",
     "session.decoys",
     "session.debug",
+    "grants.auto",
 ];
 
 /// What a repository asks for; every field is optional and can only narrow.
@@ -57,6 +59,8 @@ pub struct Narrowing {
     pub dependencies: DependencyNarrowing,
     /// More checks.
     pub gate: GateNarrowing,
+    /// Fewer grants.
+    pub grants: GrantNarrowing,
     /// More approvals.
     pub approval: ApprovalNarrowing,
     /// More protected branches.
@@ -178,6 +182,18 @@ pub struct GateNarrowing {
     /// Run in addition. A name of the operator's cannot be taken, and the executable must be one
     /// that the operator lets be started. The time-out is at most that of a call.
     pub commands: Vec<CheckCommand>,
+}
+
+/// Fewer grants.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrantNarrowing {
+    /// Of the operator's kinds, only these.
+    pub kinds: Option<BTreeSet<GrantClass>>,
+    /// The smaller of this and the operator's.
+    pub for_ms_max: Option<u64>,
+    /// The smaller of this and the operator's.
+    pub uses_max: Option<u64>,
 }
 
 /// More approvals.

@@ -170,6 +170,7 @@ pub struct Policy {
     allowed: Layers,
     protected: Patterns,
     branches: Patterns,
+    auto_grants: Patterns,
     cargo: Ecosystem,
     npm: Ecosystem,
     pypi: Ecosystem,
@@ -186,6 +187,7 @@ impl Policy {
             allowed: Layers::new(&tables.paths.allowed)?,
             protected: Patterns::guarding(&tables.paths.protected)?,
             branches: Patterns::guarding(&tables.protected_branches)?,
+            auto_grants: Patterns::new(&tables.grants.auto)?,
             cargo: Ecosystem::new(&tables.dependencies.cargo)?,
             npm: Ecosystem::new(&tables.dependencies.npm)?,
             pypi: Ecosystem::new(&tables.dependencies.pypi)?,
@@ -201,6 +203,10 @@ impl Policy {
     /// The tables.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    pub(crate) fn auto_grants(&self) -> &Patterns {
+        &self.auto_grants
     }
 
     /// Limits of each session.

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use cofferdam_contract::capability::{Boundary, WallName, WorkspaceKind};
+use cofferdam_contract::grant::GrantClass;
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::Cache;
 use schemars::JsonSchema;
@@ -97,6 +98,8 @@ pub struct Profile {
     pub dependencies: DependencyTable,
     /// What else a change must pass.
     pub gate: GateTable,
+    /// What a session may be given while it works.
+    pub grants: GrantTable,
     /// Who must agree to a change.
     pub approval: ApprovalTable,
     /// Where a change may go after that.
@@ -285,6 +288,21 @@ pub struct GateTable {
     pub detect: bool,
     /// Declared commands, in the order in which they run.
     pub commands: Vec<CheckCommand>,
+}
+
+/// What a session may be given beyond all this while it works, by a person or by `auto`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GrantTable {
+    /// Kinds that may be given: `read`, `write`, `debug`, `exec`.
+    pub kinds: BTreeSet<GrantClass>,
+    /// Longest that one grant may last, in milliseconds.
+    pub for_ms_max: u64,
+    /// Most calls that may use one grant.
+    pub uses_max: u64,
+    /// Globs of grants that a session gets when it asks, without a person, such as
+    /// `read:/srv/data/**`, `debug` or `exec:make`. None by default.
+    pub auto: BTreeSet<String>,
 }
 
 /// Who must agree to a change.

@@ -1,6 +1,6 @@
 //! The compiled policy as data: what is hashed, stored, put into evidence and looked up in.
 //!
-//! Every collection is ordered and every field always written, so that the same decisions have the
+//! Every collection is ordered and every field always written (but for grants, which came later), so that the same decisions have the
 //! same bytes. Must never hold anything that is decided later than admission.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::glob::AllowList;
-use crate::profile::{ApprovalTable, ChangeTable, GateTable, WorkspacePath};
+use crate::profile::{ApprovalTable, ChangeTable, GateTable, GrantTable, WorkspacePath};
 
 /// Version of these tables.
 pub const TABLES_VERSION: u32 = 1;
@@ -43,10 +43,18 @@ pub struct Tables {
     pub dependencies: DependencyRules,
     /// What else a change must pass.
     pub gate: GateTable,
+    /// What may be granted. Where it is not written, nothing may.
+    #[serde(default, skip_serializing_if = "no_grants")]
+    pub grants: GrantTable,
     /// Who must agree to a change.
     pub approval: ApprovalTable,
     /// Globs of the branches that `merge` refuses.
     pub protected_branches: BTreeSet<String>,
+}
+
+/// A policy that was compiled before there were grants has the bytes that it had.
+fn no_grants(table: &GrantTable) -> bool {
+    *table == GrantTable::default()
 }
 
 /// What a session looks like.

@@ -47,6 +47,7 @@ impl Suite {
         world: &World,
     ) -> Result<Arc<dyn OpenSession>, Problem> {
         self.sessions.open(SessionOrder {
+            repository: vec![],
             session: SessionId::generate(&*self.clock, &*self.entropy),
             run: RunId::generate(&*self.clock, &*self.entropy),
             policy: &self.policy(limits)?,

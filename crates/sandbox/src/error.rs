@@ -56,6 +56,12 @@ pub enum SandboxError {
         /// What the compiler said.
         reason: String,
     },
+    /// What was to be granted must not be, or cannot be had; nothing was widened.
+    #[error("it cannot be granted: {detail}")]
+    NotGranted {
+        /// What is in the way.
+        detail: String,
+    },
     /// Processes of the session kept changing while they were stopped.
     #[error("the session could not be brought to a stop: {detail}")]
     NotFrozen {
@@ -96,6 +102,7 @@ impl From<SandboxError> for Problem {
             | SandboxError::NotFrozen { .. }
             | SandboxError::Filter { .. } => Code::Internal,
             SandboxError::Invalid { .. } => Code::RequestInvalid,
+            SandboxError::NotGranted { .. } => Code::GrantRefused,
             SandboxError::LauncherLost { .. } | SandboxError::SessionLost => Code::SessionLost,
         };
         let remedy = remedy(&error);

@@ -60,6 +60,16 @@ impl<'a> Places<'a> {
         self.run().join("denials.jsonl")
     }
 
+    /// What came of what it asked, and what it was given.
+    pub(crate) fn grants(&self) -> PathBuf {
+        self.run().join("grants.jsonl")
+    }
+
+    /// Where it asks for grants; the one thing there that it writes.
+    pub(crate) fn asked(&self) -> PathBuf {
+        self.run().join("request-grant")
+    }
+
     /// Files that would be in `/etc`; never written by the session.
     pub(crate) fn etc(&self) -> PathBuf {
         self.dir.join("etc")

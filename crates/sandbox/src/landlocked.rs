@@ -35,6 +35,13 @@ pub(crate) struct Reach {
     pub(crate) devices: Vec<PathBuf>,
     /// Everything.
     pub(crate) write: Vec<PathBuf>,
+    /// Parents of what will be mounted there, so that their rules hold for it (the walk goes up
+    /// through mounts): files are read, and in the second also written. Nothing that the host could
+    /// trip over is made there: no links, no sockets, no pipes; and nothing there is executed.
+    pub(crate) lent: Vec<PathBuf>,
+    pub(crate) lent_to_write: Vec<PathBuf>,
+    /// Written, and nothing else.
+    pub(crate) asked: Vec<PathBuf>,
     /// Read by init, and by no call.
     pub(crate) init_reads: Vec<PathBuf>,
 }
@@ -85,6 +92,9 @@ fn rules(reach: &Reach, is_session: bool) -> Result<RulesetCreated, RulesetError
     // A program may write to its own entries of /proc, such as `oom_score_adj`.
     let in_place = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::WriteFile;
     let devices = in_place | AccessFs::IoctlDev | AccessFs::Truncate;
+    let reading = AccessFs::ReadFile | AccessFs::ReadDir;
+    let files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::MakeDir;
+    let moving = AccessFs::RemoveFile | AccessFs::RemoveDir | AccessFs::Refer;
     let no_paths = Vec::new();
     let own = if is_session { &reach.init_reads } else { &no_paths };
     let kinds = [
@@ -93,7 +103,10 @@ fn rules(reach: &Reach, is_session: bool) -> Result<RulesetCreated, RulesetError
         (&reach.in_place, in_place),
         (&reach.devices, devices),
         (&reach.write, all),
-        (own, AccessFs::ReadFile | AccessFs::ReadDir),
+        (&reach.lent, reading),
+        (&reach.lent_to_write, reading | files | moving),
+        (&reach.asked, AccessFs::WriteFile.into()),
+        (own, reading),
     ];
     for (paths, access) in kinds {
         for path in paths {

@@ -16,6 +16,7 @@ mod filter;
 mod flat;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod grant;
 mod init;
 mod landlocked;
 mod launcher;
@@ -30,12 +31,13 @@ mod wire;
 pub use audit::HostAudit;
 pub use error::SandboxError;
 pub use flat::FLAT_DIRECTORIES;
+pub use grant::Guarded;
 pub use launcher::launcher_main;
 pub use spec::{
     CallIo, CallResult, CallSpec, DenialSink, NotStarted, Program, Resident, SandboxSpec,
-    SessionEnd,
+    SessionEnd, TraceGate,
 };
-pub use supervisor::{Call, Launcher, LauncherOptions, Session, Stopper};
+pub use supervisor::{Call, Launcher, LauncherOptions, Offer, Session, Stopper};
 pub use sweep::{Claim, sweep};
 pub use sys::process::pass_on_standard_streams_only;
 pub use view::View;

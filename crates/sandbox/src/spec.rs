@@ -26,6 +26,13 @@ pub trait DenialSink: Send + Sync {
     fn lost(&self, count: u64, source: &str);
 }
 
+/// Asked, while a process waits, whether it may trace others of its session.
+pub trait TraceGate: Send + Sync {
+    /// `first` is the first process of the caller's call, as this process numbers it, and when that
+    /// was started; `call` is there where it is known already. Must not block.
+    fn lets_trace(&self, call: Option<&CallId>, first: (i32, u64)) -> bool;
+}
+
 /// A program that is part of this binary: forked from init, never executed, so that nothing of it
 /// need exist in the session's root. It reads descriptor 0, writes 1 and 2 and returns its exit
 /// code.

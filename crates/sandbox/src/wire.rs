@@ -111,6 +111,39 @@ pub(crate) struct Plan {
     pub(crate) own: Own,
 }
 
+/// What a session gets from outside, or loses.
+#[derive(Clone, Serialize, Deserialize, Debug)]
+pub(crate) enum Widening {
+    /// Put a path of the host there. With it, after the session's mounts: the path's file.
+    Put {
+        /// On the host.
+        path: Bytes,
+        /// Inside.
+        place: Bytes,
+        /// It is one.
+        is_directory: bool,
+        /// Whether the session may write it.
+        writable: bool,
+    },
+    /// Take it away.
+    Take {
+        /// Inside.
+        place: Bytes,
+    },
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize, Debug)]
+pub(crate) enum Widened {
+    Done,
+    /// Something holds on to it.
+    Busy,
+    Failed {
+        /// What and why.
+        detail: String,
+    },
+}
+
 /// To the launcher.
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum ToLauncher {
@@ -121,6 +154,8 @@ pub(crate) enum ToLauncher {
         /// Whether the groundwork of the next one may be laid afterwards.
         then_spare: bool,
     },
+    /// Widen a session, or undo it. With it: where to answer, and the session's mounts.
+    Widen(Widening),
     /// Kill a session that the supervisor may not signal itself.
     Kill {
         /// Its process 1, as the launcher numbers it.
@@ -131,7 +166,8 @@ pub(crate) enum ToLauncher {
 /// From the launcher, one for each [`ToLauncher::Open`].
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum FromLauncher {
-    /// Cloned; init goes on by itself. With it: a descriptor of the process.
+    /// Cloned; init goes on by itself. With it: a descriptor of the process, and one of its mounts
+    /// where the host lets it be had.
     Opened {
         /// Process 1, as the launcher numbers it.
         pid: i32,
@@ -232,7 +268,8 @@ pub(crate) enum Exit {
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum FromInit {
     /// The walls stand. With it: the listener if there is one, the file that tells the session of
-    /// denials, and the decoys in the order of the plan.
+    /// denials, where it asks for grants, the file that tells it of them, and the decoys in the
+    /// order of the plan.
     Ready { walls: Vec<Wall>, listener: bool },
     /// The walls do not stand; init is gone.
     Failed(Refusal),

@@ -15,6 +15,8 @@ mod edge;
 mod events;
 mod evidence;
 mod exec;
+mod grant;
+mod grants;
 mod journal;
 mod list;
 mod merge;
@@ -26,6 +28,7 @@ mod reject;
 mod request;
 mod resume;
 mod review;
+mod revoke;
 mod rollback;
 mod run;
 mod session;
@@ -92,6 +95,9 @@ commands! {
     Recheck => recheck,
     Resume => resume,
     Stop => stop,
+    Grant => grant,
+    Grants => grants,
+    Revoke => revoke,
     Merge => merge,
     Rollback => rollback,
     Prune => prune,

@@ -107,6 +107,8 @@ fn objects(out: &mut String) {
     object::<cofferdam_engine::RunView>(out, "run, show, review, session end");
     object::<of::CommandObject>(out, "approve, reject, recheck, resume, stop, merge, rollback");
     object::<of::ListObject>(out, "list");
+    object::<cofferdam_engine::GrantView>(out, "grant, revoke");
+    object::<of::GrantsObject>(out, "grants");
     object::<of::EventsObject>(out, "events");
     object::<cofferdam_engine::DenialsView>(out, "denials");
     object::<of::DiffObject>(out, "diff, session diff");

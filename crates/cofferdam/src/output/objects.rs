@@ -10,7 +10,7 @@ use cofferdam_contract::digest::{Digest, ObjectId};
 use cofferdam_contract::events::Event;
 use cofferdam_contract::ids::{RunId, SessionId};
 use cofferdam_contract::time::UtcTime;
-use cofferdam_engine::RunView;
+use cofferdam_engine::{GrantView, RunView};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -36,6 +36,13 @@ pub(crate) struct ExecObject {
     pub(crate) duration_ms: u64,
     /// What was refused during it.
     pub(crate) denials: Vec<Denial>,
+}
+
+/// `grants --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(crate) struct GrantsObject {
+    /// Grants and requests, in the order in which they came.
+    pub(crate) grants: Vec<GrantView>,
 }
 
 /// `session start --json`.

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 
 use cofferdam_contract::capability::WallStatus;
 use cofferdam_contract::events::{
-    ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EventBody, RunEvent, SessionEvent,
+    ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EventBody, GrantEvent, RunEvent,
+    SessionEvent,
 };
 use cofferdam_engine::Observer;
 
@@ -75,6 +76,7 @@ pub(crate) fn line(event: &EventBody) -> Option<String> {
         EventBody::Approval(ApprovalEvent::Rejected(rejection)) => {
             Some(format!("rejected by {}: {}", rejection.rejecter, rejection.reason))
         }
+        EventBody::Grant(event) => grant_line(event),
         EventBody::Effect(EffectEvent::Intended(intent)) => {
             Some(format!("writing {}", intent.branch()))
         }
@@ -83,6 +85,25 @@ pub(crate) fn line(event: &EventBody) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn grant_line(event: &GrantEvent) -> Option<String> {
+    Some(match event {
+        GrantEvent::Requested(asked) => {
+            format!("the session asks for {} ({}): {}", asked.kind, asked.request, asked.reason)
+        }
+        GrantEvent::Granted(granted) => {
+            format!("granted {} ({}) by {}", granted.kind, granted.grant, granted.by)
+        }
+        GrantEvent::Refused(refused) => {
+            format!("not granted {}: {}", refused.kind, refused.detail)
+        }
+        GrantEvent::Used(_) => return None,
+        GrantEvent::Expired(expired) => format!("the grant {} is over", expired.grant),
+        GrantEvent::Revoked(revoked) => {
+            format!("the grant {} was taken back by {}", revoked.grant, revoked.by)
+        }
+    })
 }
 
 fn run_line(event: &RunEvent) -> Option<String> {

@@ -7,7 +7,7 @@ use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::check::{CheckResult, CheckStatus, Finding, RiskLevel, Severity, Verdict};
 use cofferdam_contract::request::RepositorySource;
 use cofferdam_contract::text::escape_bytes;
-use cofferdam_engine::{Diff, RunView};
+use cofferdam_engine::{Diff, GrantState, RunView};
 
 use super::{Screen, Tone, painted_diff};
 
@@ -45,6 +45,15 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
             (true, lost) => format!(", and {lost} more were not recorded (events incomplete)"),
         };
         line("denials", format!("{}{more}", view.denials));
+    }
+    if !view.grants.is_empty() {
+        let of = |state| view.grants.iter().filter(|it| it.state == state).count();
+        let (live, asked) = (of(GrantState::Live), of(GrantState::Pending));
+        let all = view.grants.iter().filter(|it| it.grant.is_some()).count();
+        line(
+            "grants",
+            format!("{all}, {live} live, {asked} asked for: cofferdam grants {}", view.run),
+        );
     }
     if let Some(branch) = &view.branch {
         let commit = view.commit.as_ref().map_or("not yet written", |commit| commit.short());

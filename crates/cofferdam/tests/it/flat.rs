@@ -76,3 +76,38 @@ fn sessions_and_the_demo_work() {
     let demo: Value = demo.object(0);
     assert_eq!(demo["ok"], true, "{demo}");
 }
+
+/// Without mounts and process numbers of its own a session is given what is no wall, and asks.
+#[test]
+fn a_flat_session_is_granted_executables_and_nothing_else() {
+    let world = World::new();
+    world.configure("profiles/mine.toml", "extends = \"flat\"\n[executables]\ndeny = [\"id\"]");
+    let start = |profile| {
+        let started = ["session", "start", "--json", "--profile", profile];
+        let started: Value = masked(&world, &started).object(0);
+        text(&started, "session").to_owned()
+    };
+    let session = start("mine");
+    let data = world.cwd.parent().unwrap().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let kinds = [format!("read:{}", data.display()), format!("write:{}", data.display())];
+    let grant =
+        |kind: &str| masked(&world, &["grant", &session, kind, "--reason", "a test", "--json"]);
+    for kind in [&kinds[0], &kinds[1], "debug"] {
+        let problem: Value = grant(kind).object(3);
+        assert_eq!(text(&problem, "code"), "grant_unsupported", "{problem}");
+        assert!(text(&problem, "detail").contains("a flat session"), "{problem}");
+    }
+    let exec = |command: &[&str]| {
+        masked(&world, &[&["session", "exec", &session, "--"], command].concat())
+    };
+    let ask = "cd \"${COFFERDAM_DENIALS%/*}\" && \
+               echo '{\"kind\":\"exec:id\",\"reason\":\"r\"}' > request-grant && \
+               until grep -q pending grants.jsonl; do :; done";
+    exec(&["sh", "-c", ask]).expect(0);
+    assert_eq!(exec(&["id", "-u"]).refusal(125), "executable_denied");
+    let granted: Value = grant("exec:id").object(0);
+    assert_eq!(text(&granted, "state"), "live");
+    exec(&["id", "-u"]).expect(0);
+    masked(&world, &["session", "end", &session]).expect(0);
+}

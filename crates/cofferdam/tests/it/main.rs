@@ -16,6 +16,7 @@ mod exec;
 mod failures;
 mod flat;
 mod gates;
+mod grants;
 mod ground;
 mod intact;
 mod interface;

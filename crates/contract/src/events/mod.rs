@@ -28,6 +28,7 @@ mod approval;
 mod budget;
 mod call;
 mod effect;
+mod grant;
 mod run;
 mod session;
 
@@ -39,6 +40,10 @@ pub use approval::{ApprovalEvent, Clearance, Rejection};
 pub use budget::{BudgetEvent, Exhausted, Reserved, Settled};
 pub use call::{CallEnd, CallEvent, CallOutcome, Decided, Started};
 pub use effect::{EffectEvent, EffectFailure, EffectIntent, EffectOutcome};
+pub use grant::{
+    GrantEnd, GrantEvent, GrantExpired, GrantRefused, GrantRequested, GrantRevoked, GrantUsed,
+    Granted,
+};
 pub use run::{
     Admitted, Attested, BaseCommit, Checked, Checkpointed, End, EndState, Prepared, Rechecking,
     Resumed, RunEvent, Worked,
@@ -70,6 +75,8 @@ pub enum EventBody {
     Effect(EffectEvent),
     /// To the budget.
     Budget(BudgetEvent),
+    /// To a grant.
+    Grant(GrantEvent),
 }
 
 impl<'de> Deserialize<'de> for EventBody {
@@ -86,6 +93,7 @@ impl<'de> Deserialize<'de> for EventBody {
             "approval" => serde_json::from_value(value).map(Self::Approval),
             "effect" => serde_json::from_value(value).map(Self::Effect),
             "budget" => serde_json::from_value(value).map(Self::Budget),
+            "grant" => serde_json::from_value(value).map(Self::Grant),
             _ => return Err(D::Error::custom("unknown event type")),
         };
         body.map_err(D::Error::custom)
@@ -103,6 +111,7 @@ impl EventBody {
             Self::Approval(event) => event.kind(),
             Self::Effect(event) => event.kind(),
             Self::Budget(event) => event.kind(),
+            Self::Grant(event) => event.kind(),
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod chain;
 mod golden;
+mod grants;
 mod properties;
 mod reference;
 mod refusals;

@@ -141,6 +141,8 @@ fn act(command: &Command) -> Option<Act> {
         Command::Stop {} => Some(Act::Stop),
         Command::Merge { .. } => Some(Act::Merge),
         Command::Rollback {} => Some(Act::Rollback),
+        Command::Grant { .. } => Some(Act::Grant),
+        Command::Revoke { .. } => Some(Act::Revoke),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod disk;
 pub mod native;
+mod widening;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,11 +13,12 @@ use std::sync::Arc;
 
 use cofferdam_contract::capability::CapabilityReport;
 use cofferdam_contract::change::{FileKind, TreeChange, WorkspaceChange};
+use cofferdam_contract::grant::GrantNote;
 use cofferdam_contract::ids::{RunId, SessionId};
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
 use cofferdam_policy::Policy;
-use cofferdam_sandbox::SessionEnd;
+use cofferdam_sandbox::{SessionEnd, TraceGate};
 use cofferdam_tools::Hands;
 
 use crate::denials::DenialBook;
@@ -37,6 +39,8 @@ pub struct SessionOrder<'a> {
     pub carry: Vec<(PathBuf, RepoPath)>,
     /// Where the workspace is inside.
     pub workspace_path: PathBuf,
+    /// Where the repository is on this host: never granted to be written.
+    pub repository: Vec<PathBuf>,
     /// Gets the refusals.
     pub book: Arc<DenialBook>,
 }
@@ -98,4 +102,57 @@ pub trait OpenSession: Hands {
 
     /// Removes what it had on disk. Ends it first.
     fn discard(&self);
+
+    /// What of it can be widened while it works; none where nothing can.
+    fn widen(&self) -> Option<&dyn Widen> {
+        None
+    }
+
+    /// What the session wrote to where it asks for grants, a part at a time. Never waits.
+    fn wishes(&self) -> Vec<u8> {
+        vec![]
+    }
+
+    /// Tells the session of its grants. Never waits; what has no room is not told.
+    fn tell(&self, _note: &GrantNote) {}
+}
+
+/// A session that can be given something more from outside.
+pub trait Widen: Send + Sync {
+    /// Looks at a path of the host and holds on to it, so that what is put into the session is
+    /// what was looked at.
+    ///
+    /// # Errors
+    /// `grant_refused` if it could hold credentials or is not one thing; `grant_unsupported` where
+    /// it cannot be had.
+    fn look_at(&self, path: &str, writable: bool) -> Result<Box<dyn Offered>, Problem>;
+
+    /// Takes a path away and kills whatever holds on to it. When it returns, nothing of the session
+    /// has it: where that cannot be had otherwise, the session has ended. Says how many processes
+    /// it killed.
+    fn withdraw(&self, place: &str) -> u64;
+
+    /// Whether tracing can be allowed at all.
+    ///
+    /// # Errors
+    /// `grant_unsupported`.
+    fn may_trace(&self) -> Result<(), Problem>;
+
+    /// From now on `gate` is asked whether a process may trace.
+    fn ask_before_tracing(&self, gate: Arc<dyn TraceGate>);
+
+    /// Kills whatever traces; what it traced goes on. Says how many.
+    fn end_tracing(&self) -> u64;
+}
+
+/// A path of the host that was looked at.
+pub trait Offered: Send {
+    /// Where it will be, inside.
+    fn place(&self) -> &str;
+
+    /// Puts it there.
+    ///
+    /// # Errors
+    /// `grant_refused`; nothing is there then.
+    fn put(self: Box<Self>) -> Result<(), Problem>;
 }

@@ -9,6 +9,7 @@ use cofferdam_contract::capability::{Boundary, CapabilityReport, WallStatus, Wor
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::events::CallEnd;
+use cofferdam_contract::grant::GrantNote;
 use cofferdam_contract::ids::{CallId, SessionId};
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
@@ -16,7 +17,7 @@ use cofferdam_contract::ports::{Clock, Entropy};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_sandbox::doctor::overlay_in;
 use cofferdam_sandbox::{
-    Call, CallIo, CallResult, CallSpec, Launcher, SandboxSpec, Session, SessionEnd, View,
+    Call, CallIo, CallResult, CallSpec, Guarded, Launcher, SandboxSpec, Session, SessionEnd, View,
 };
 use cofferdam_tools::{Ending, Hands, Running};
 use cofferdam_workspace::{Carry, ScanBounds, Workspace};
@@ -25,7 +26,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
 
 use super::disk::{DiskWatch, Running as RunningCalls, Watched};
-use super::{Left, OpenSession, SessionOrder, Sessions};
+use super::widening::Widening;
+use super::{Left, OpenSession, SessionOrder, Sessions, Widen};
 use crate::denials::DenialBook;
 
 /// Most paths that a session may have touched.
@@ -47,6 +49,7 @@ pub struct NativeSessions {
     entropy: Arc<dyn Entropy>,
     /// Whether an overlay can be had in `dir`, once it was tried.
     overlays: OnceLock<bool>,
+    guarded: Option<Guarded>,
 }
 
 /// Variables of the host that a profile may let in.
@@ -62,7 +65,15 @@ impl NativeSessions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        Self { launcher, view, dir, variables, clock, entropy, overlays: OnceLock::new() }
+        let overlays = OnceLock::new();
+        Self { launcher, view, dir, variables, clock, entropy, overlays, guarded: None }
+    }
+
+    /// What no grant may show, so that other paths can be granted.
+    #[must_use]
+    pub fn guarding(mut self, guarded: Guarded) -> Self {
+        self.guarded = Some(guarded);
+        self
     }
 
     /// A copy where the host or the file system has no overlay; the session's report says which.
@@ -177,8 +188,19 @@ impl Sessions for NativeSessions {
         .map_err(|error| {
             Problem::new(Code::BoundaryUnavailable, format!("the disk limit: {error}"))
         })?;
+        let session = Arc::new(session);
+        let mut guarded = self.guarded.clone();
+        if let Some(guarded) = &mut guarded {
+            guarded.never.push(self.dir.clone());
+            guarded.never_written.extend(order.repository);
+        }
+        let (boundary, debug) = {
+            let session = &order.policy.tables().session;
+            (session.boundary, session.debug)
+        };
         let native = NativeSession {
-            session: Arc::new(session),
+            widening: Widening { session: Arc::clone(&session), boundary, guarded, debug },
+            session,
             workspace: Mutex::new(Some(workspace)),
             on_host,
             book: order.book,
@@ -194,6 +216,7 @@ impl Sessions for NativeSessions {
 
 struct NativeSession {
     session: Arc<Session>,
+    widening: Widening,
     workspace: Mutex<Option<Arc<Workspace>>>,
     on_host: Option<PathBuf>,
     book: Arc<DenialBook>,
@@ -357,6 +380,20 @@ impl OpenSession for NativeSession {
 
     fn end(&self) -> SessionEnd {
         self.session.end()
+    }
+
+    fn widen(&self) -> Option<&dyn Widen> {
+        Some(&self.widening)
+    }
+
+    fn wishes(&self) -> Vec<u8> {
+        self.session.asked()
+    }
+
+    fn tell(&self, note: &GrantNote) {
+        if let Ok(line) = serde_json::to_string(note) {
+            self.session.tell(&line);
+        }
     }
 
     fn discard(&self) {

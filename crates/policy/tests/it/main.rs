@@ -8,6 +8,7 @@
 mod attacks;
 mod authority;
 mod decisions;
+mod grants;
 mod narrowing;
 mod profiles;
 mod properties;

@@ -48,6 +48,10 @@ commands = [{ name = "own", argv = ["cargo", "test"], required = true, kind = "t
 required = 2
 requester_may_approve = false
 expires_after_ms = 10
+[grants]
+kinds = ["read", "debug"]
+for_ms_max = 10
+uses_max = 10
 [merge]
 protected_branches = ["main"]
 "#;
@@ -105,6 +109,9 @@ const ROWS: &[(&str, &str, &str, &str)] = &[
         "[]",
         r#"[{ name = "own", argv = ["true"], required = false, kind = "test", timeout_ms = 5 }]"#,
     ),
+    ("grants.kinds", r#"["read"]"#, r#"["read", "debug"]"#, r#"["read", "debug", "write"]"#),
+    ("grants.for_ms_max", "5", "10", "15"),
+    ("grants.uses_max", "5", "10", "15"),
     ("approval.required", "3", "2", "1"),
     ("approval.requester_may_approve", "false", "false", "true"),
     ("approval.expires_after_ms", "5", "10", "15"),

@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 
 use cofferdam_contract::capability::WallName;
+use cofferdam_contract::grant::GrantClass;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_policy::narrowing::{
     ApprovalNarrowing, BudgetNarrowing, ChangeNarrowing, DependencyNarrowing, EcosystemNarrowing,
-    ExecutableNarrowing, GateNarrowing, LimitsNarrowing, PathNarrowing, SessionNarrowing,
+    ExecutableNarrowing, GateNarrowing, GrantNarrowing, LimitsNarrowing, PathNarrowing,
+    SessionNarrowing,
 };
 use cofferdam_policy::profile::ChangeKind;
 use cofferdam_policy::{
@@ -44,6 +46,11 @@ fn kinds() -> impl Strategy<Value = BTreeSet<ChangeKind>> {
     proptest::collection::btree_set(kind, 0..3)
 }
 
+fn grants() -> impl Strategy<Value = BTreeSet<GrantClass>> {
+    let kind = prop_oneof![Just(GrantClass::Read), Just(GrantClass::Debug)];
+    proptest::collection::btree_set(kind, 0..3)
+}
+
 fn walls() -> impl Strategy<Value = BTreeSet<WallName>> {
     let wall = prop_oneof![Just(WallName::MemoryLimit), Just(WallName::DiskLimit)];
     proptest::collection::btree_set(wall, 0..2)
@@ -73,6 +80,7 @@ prop_compose! {
         (allowed, protected, allow, deny) in (patterns(), patterns(), patterns(), patterns()),
         (registries, packages, branches) in (urls(), patterns(), patterns()),
         (environment, kinds, required_walls, commands) in (names(), kinds(), walls(), commands()),
+        grants in grants(),
     ) -> Profile {
         let mut it = builtin("assist").unwrap();
         it.limits.pids = numbers[0];
@@ -99,6 +107,9 @@ prop_compose! {
         it.session.required_walls = required_walls;
         it.change.kinds = kinds;
         it.gate.commands = commands;
+        it.grants.for_ms_max = numbers[9];
+        it.grants.uses_max = numbers[10];
+        it.grants.kinds = grants;
         it
     }
 }
@@ -113,6 +124,7 @@ prop_compose! {
             (option::of(urls()), option::of(patterns()), patterns()),
         (environment, kinds, required_walls, commands) in
             (option::of(names()), option::of(kinds()), walls(), commands()),
+        grants in option::of(grants()),
     ) -> Narrowing {
         Narrowing {
             limits: LimitsNarrowing {
@@ -134,6 +146,7 @@ prop_compose! {
                 ..DependencyNarrowing::default()
             },
             gate: GateNarrowing { secrets: flags[1], detect: flags[2], commands },
+            grants: GrantNarrowing { kinds: grants, for_ms_max: numbers[9], uses_max: numbers[10] },
             approval: ApprovalNarrowing {
                 required: numbers[7].map(|it| u32::try_from(it).unwrap()),
                 requester_may_approve: flags[0],
@@ -165,6 +178,9 @@ fn assert_no_wider(alone: &Policy, with: &Policy) {
     assert!(w.approval.required >= a.approval.required);
     assert!(w.approval.expires_after_ms <= a.approval.expires_after_ms);
     assert!(a.approval.requester_may_approve || !w.approval.requester_may_approve);
+    assert!(w.grants.kinds.is_subset(&a.grants.kinds));
+    assert!(w.grants.for_ms_max <= a.grants.for_ms_max);
+    assert!(w.grants.uses_max <= a.grants.uses_max);
     assert!(w.gate.secrets || !a.gate.secrets);
     assert!(w.gate.detect || !a.gate.detect);
     assert!(w.dependencies.lockfile_required || !a.dependencies.lockfile_required);

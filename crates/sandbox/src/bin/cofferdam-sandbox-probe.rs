@@ -5,6 +5,9 @@
 // One of the programs that it offers is there to panic, and one attack has no safe wrapper.
 #![allow(clippy::panic, unsafe_code)]
 
+#[path = "support/granted.rs"]
+mod granted;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -250,7 +253,7 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             Ok(format!("{refused} refused"))
         }
         ["flood", mib] => flood(mib.parse().unwrap_or(1)),
-        _ => Err(std::io::Error::other("unknown probe")),
+        other => granted::attack(other),
     }
 }
 

@@ -31,6 +31,16 @@ fn call(number: libc::c_long, args: [usize; 5]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// One byte of where a program of the host usually lies.
+fn read_init() -> io::Result<()> {
+    let mut byte = [0_u8; 1];
+    let local = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let remote = libc::iovec { iov_base: 0x40_0000 as *mut libc::c_void, iov_len: 1 };
+    // SAFETY: both vectors outlive the call, which writes at most the one byte.
+    let read = unsafe { libc::process_vm_readv(1, &raw const local, 1, &raw const remote, 1, 0) };
+    if read < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
     call(libc::SYS_socket, [family as usize, kind as usize, protocol as usize, 0, 0])
 }
@@ -154,7 +164,7 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("open a mount tree", || call(libc::SYS_open_tree, [libc::AT_FDCWD as usize, c"/".as_ptr() as usize, 1, 0, 0])),
     ("change root", change_root),
     ("trace init", || call(libc::SYS_ptrace, [libc::PTRACE_ATTACH as usize, 1, 0, 0, 0])),
-    ("read init's memory", || call(libc::SYS_process_vm_readv, [1, 0, 0, 0, 0])),
+    ("read init's memory", read_init),
     ("take a descriptor", || call(libc::SYS_pidfd_getfd, [usize::MAX, 0, 0, 0, 0])),
     ("kill init", || call(libc::SYS_kill, [1, libc::SIGKILL as usize, 0, 0, 0])),
     ("load a BPF program", || call(libc::SYS_bpf, [5, 0, 0, 0, 0])),

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::{Boundary, Wall, WallName, WallStatus};
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::paths::{DEVICES, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES};
 use super::{Built, Footing, failed, wall};
 use crate::flat::Places;
@@ -46,9 +48,11 @@ pub(super) fn build(groundwork: &Groundwork, own: &Own, dir: &Path) -> Built<Foo
     let decoys = own.decoys.iter().map(|(path, content)| decoy(path.as_path(), &content.0));
     let decoys = decoys.collect::<io::Result<_>>();
     let decoys = decoys.map_err(failed(wall, "laying out decoys"))?;
-    let denials = denials(&places).map_err(failed(wall, "making the file of denials"))?;
+    let told = |path: PathBuf| told(&path).map_err(failed(wall, "making the files it is told by"));
+    let (denials, told) = (told(places.denials())?, told(places.grants())?);
+    let asked = asked(&places.asked()).map_err(failed(wall, "making the pipe that it asks by"))?;
     let reach = reach(groundwork, own, &places);
-    Ok(Footing { reach, denials, decoys, walls: walls() })
+    Ok(Footing { reach, denials, asked, told, decoys, walls: walls() })
 }
 
 fn directory(path: &Path, mode: u32) -> io::Result<()> {
@@ -79,11 +83,19 @@ fn decoy(path: &Path, content: &[u8]) -> io::Result<OwnedFd> {
     Ok(fs::File::open(path)?.into())
 }
 
-fn denials(places: &Places<'_>) -> io::Result<OwnedFd> {
-    let path = places.denials();
-    parent_of(&path)?;
+fn told(path: &Path) -> io::Result<OwnedFd> {
+    parent_of(path)?;
     let mut options = fs::OpenOptions::new();
     Ok(options.append(true).create_new(true).mode(0o444).open(path)?.into())
+}
+
+fn asked(path: &Path) -> io::Result<OwnedFd> {
+    parent_of(path)?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0)?;
+    // Open for writing too, so that it has no end when the last writer goes.
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
 fn reach(groundwork: &Groundwork, own: &Own, places: &Places<'_>) -> Reach {
@@ -103,6 +115,10 @@ fn reach(groundwork: &Groundwork, own: &Own, places: &Places<'_>) -> Reach {
         in_place: Vec::new(),
         devices: DEVICES.iter().map(PathBuf::from).collect(),
         write: vec![own.workspace_path.to_path(), places.home(), places.temporary()],
+        // There is no namespace of mounts to put anything into.
+        lent: Vec::new(),
+        lent_to_write: Vec::new(),
+        asked: vec![places.asked()],
         // To stop and to end what is beneath it, init looks at all processes.
         init_reads: vec!["/proc".into()],
     }

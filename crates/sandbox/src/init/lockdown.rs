@@ -276,7 +276,7 @@ fn send_ready(
     walls.sort_by_key(|wall| wall.name);
     let listener = (listener >= 0).then(|| crate::sys::process::borrow(listener));
     let mut descriptors: Vec<BorrowedFd<'_>> = listener.into_iter().collect();
-    descriptors.push(footing.denials.as_fd());
+    descriptors.extend([&footing.denials, &footing.asked, &footing.told].map(AsFd::as_fd));
     descriptors.extend(footing.decoys.iter().map(AsFd::as_fd));
     socket.send(&FromInit::Ready { walls, listener: listener.is_some() }, &descriptors)
 }

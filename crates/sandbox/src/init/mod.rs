@@ -19,7 +19,7 @@ mod call;
 mod flat;
 mod lockdown;
 mod paths;
-mod procs;
+pub(crate) mod procs;
 mod root;
 mod scratch;
 mod serve;
@@ -74,6 +74,9 @@ struct Footing {
     reach: Reach,
     /// Open for appending, for the supervisor.
     denials: OwnedFd,
+    /// Where the session asks for grants, to be read, and where it is told, to be appended to.
+    asked: OwnedFd,
+    told: OwnedFd,
     /// Open, in the order of the plan, for the supervisor to watch.
     decoys: Vec<OwnedFd>,
     /// What stands already, and what does not.

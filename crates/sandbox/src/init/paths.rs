@@ -8,6 +8,10 @@ use crate::view::HOME;
 pub(super) const RUN: &str = "/run/cofferdam";
 /// Denials as they are recorded, one JSON object a line.
 pub(super) const DENIALS: &str = "/run/cofferdam/denials.jsonl";
+/// Where the session asks for grants, one JSON object a line.
+pub(crate) const ASKED: &str = "/run/cofferdam/request-grant";
+/// What came of that, and what it was given, one JSON object a line.
+pub(super) const TOLD: &str = "/run/cofferdam/grants.jsonl";
 /// Writable beside the workspace: scratch file systems of the session's own.
 pub(crate) const SCRATCH: &[&str] = &["/tmp", HOME, "/dev/shm"];
 

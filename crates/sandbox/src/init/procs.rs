@@ -22,7 +22,7 @@ pub(crate) struct Entry {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
     /// As in `/proc/PID/stat`.
-    pub(super) state: u8,
+    pub(crate) state: u8,
 }
 
 impl Entry {
@@ -37,7 +37,7 @@ impl Entry {
 
 /// Every process that can be seen. In a flat session that is all of the host, and a set is always
 /// what is [`beneath`] one of our own.
-fn all() -> Vec<Entry> {
+pub(crate) fn all() -> Vec<Entry> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(read).collect()
@@ -49,7 +49,7 @@ pub(super) fn own() -> i32 {
 }
 
 /// One process; none if it is gone.
-pub(super) fn read(pid: i32) -> Option<Entry> {
+pub(crate) fn read(pid: i32) -> Option<Entry> {
     parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 

@@ -14,11 +14,12 @@ use cofferdam_contract::limits::Limits;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::paths::{
-    DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES, MASKED_DIRECTORIES,
-    MASKED_FILES, READ_ONLY, RUN, SCRATCH,
+    ASKED, DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES,
+    MASKED_DIRECTORIES, MASKED_FILES, READ_ONLY, RUN, SCRATCH, TOLD,
 };
 use super::sources::{Bound, Layers, ViewSources, WorkspaceSources};
 use super::{Built, Footing, failed, wall};
+use crate::grant::PLACES;
 use crate::landlocked::Reach;
 use crate::sys::mount::{self, Attributes};
 use crate::view::HOME;
@@ -33,6 +34,8 @@ pub(super) struct Entered {
     view: Vec<PathBuf>,
     denials: OwnedFd,
     audited: bool,
+    asked: OwnedFd,
+    told: OwnedFd,
 }
 
 /// Enters the root, and builds in it what sessions have in common.
@@ -58,8 +61,11 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
         .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
         .map_err(failed(wall, "masking configuration"))?;
-    let denials = build_run().map_err(failed(wall, "building /run"))?;
-    Ok(Entered { view, denials, audited: groundwork.audited })
+    let [denials, asked, told] = build_run().map_err(failed(wall, "building /run"))?;
+    for place in PLACES {
+        directory(Path::new(place)).map_err(failed(wall, "making places for grants"))?;
+    }
+    Ok(Entered { view, denials, asked, told, audited: groundwork.audited })
 }
 
 /// Puts one session's own into the root and closes it.
@@ -72,13 +78,16 @@ pub(super) fn furnish(
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
-    let Entered { view, denials, audited } = entered;
+    let Entered { view, denials, asked, told, audited } = entered;
     // A read-only mount answers before Landlock, which alone tells.
-    if !audited {
+    if audited {
+        close_places().map_err(failed(wall, "closing the places for grants"))?;
+    } else {
         close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
     }
     let reach = reach(view, own.workspace_path.to_path(), audited);
-    Ok(Footing { reach, denials, decoys, walls: namespaces(cgroup_namespace, audited) })
+    let walls = namespaces(cgroup_namespace, audited);
+    Ok(Footing { reach, denials, asked, told, decoys, walls })
 }
 
 fn reach(view: Vec<PathBuf>, workspace: PathBuf, audited: bool) -> Reach {
@@ -96,6 +105,9 @@ fn reach(view: Vec<PathBuf>, workspace: PathBuf, audited: bool) -> Reach {
         in_place: paths(&["/proc"]),
         devices: paths(&["/dev"]),
         write,
+        lent: paths(&PLACES[..1]),
+        lent_to_write: paths(&PLACES[1..]),
+        asked: paths(&[ASKED]),
         init_reads: Vec::new(),
     }
 }
@@ -360,20 +372,35 @@ fn lay_out(file: &Path, target: &Bytes, content: &Bytes) -> io::Result<OwnedFd> 
     Ok(fs::File::open(file)?.into())
 }
 
-/// The session reads denials through a read-only mount; only the descriptor can write.
-fn build_run() -> io::Result<OwnedFd> {
+/// The session reads what it is told through a read-only mount; only the descriptors can write. What
+/// it asks goes through a pipe, which can be written on such a mount.
+fn build_run() -> io::Result<[OwnedFd; 3]> {
     directory(Path::new(RUN))?;
     let options = [("size", Some("1m")), ("nr_inodes", Some("64")), ("mode", Some("0755"))];
     let attributes = Attributes::MOUNT_ATTR_NOSUID
         | Attributes::MOUNT_ATTR_NODEV
         | Attributes::MOUNT_ATTR_NOEXEC;
     mount::attach(&mount::create("tmpfs", &options, attributes)?, Path::new(RUN))?;
-    let denials = fs::OpenOptions::new().append(true).create_new(true).mode(0o444).open(DENIALS)?;
+    let file = |path| fs::OpenOptions::new().append(true).create_new(true).mode(0o444).open(path);
+    let (denials, told) = (file(DENIALS)?, file(TOLD)?);
+    let mode = Mode::from_raw_mode(0o222);
+    rustix::fs::mknodat(rustix::fs::CWD, ASKED, rustix::fs::FileType::Fifo, mode, 0)?;
+    // Open for writing too, so that it has no end when the last writer goes.
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let asked = rustix::fs::open(ASKED, flags, Mode::empty())?;
     let read_only = mount::clone_tree(Path::new(RUN))?;
     mount::restrict(read_only.as_fd(), Attributes::MOUNT_ATTR_RDONLY)?;
     mount::detach(Path::new(RUN))?;
     mount::attach(&read_only, Path::new(RUN))?;
-    Ok(denials.into())
+    Ok([denials.into(), asked, told.into()])
+}
+
+/// Where the skeleton stays open, Landlock would let a session write beside what is granted there.
+fn close_places() -> io::Result<()> {
+    let places = Path::new("/grants");
+    let closed = mount::clone_tree(places)?;
+    mount::restrict(closed.as_fd(), READ_ONLY_FILES)?;
+    mount::attach(&closed, places)
 }
 
 /// The skeleton's own files cannot change; what is mounted on it is as it was.

@@ -35,7 +35,17 @@ pub(crate) struct Make<'a> {
 pub(crate) struct Cloned {
     pub(crate) child: Child,
     pub(crate) groups: Vec<PathBuf>,
+    /// Its mounts, which nobody without privilege can get hold of once init is closed to others.
+    mounts: Option<OwnedFd>,
     channel: Channel,
+}
+
+/// A session that goes on by itself.
+pub(crate) struct Begun {
+    pub(crate) child: Child,
+    pub(crate) groups: Vec<PathBuf>,
+    /// See [`Cloned`].
+    pub(crate) mounts: Option<OwnedFd>,
 }
 
 impl Cloned {
@@ -46,7 +56,7 @@ impl Cloned {
         own: &Own,
         socket: &OwnedFd,
         identity: &Identity,
-    ) -> Result<Option<(Child, Vec<PathBuf>)>, Refusal> {
+    ) -> Result<Option<Begun>, Refusal> {
         let mounts = match identity {
             // As root what is mounted may be readable by root alone, so it is opened here.
             Identity::Own { mapping, .. } => {
@@ -58,8 +68,9 @@ impl Cloned {
         let opened: Vec<OwnedFd> = opened.unwrap_or_default();
         let descriptors: Vec<_> = [socket].into_iter().chain(&opened).map(AsFd::as_fd).collect();
         let begin = Begin { own: own.clone(), mounts };
-        match self.channel.send(&begin, &descriptors) {
-            Ok(()) => Ok(Some((self.child, self.groups))),
+        let Self { child, groups, mounts, channel } = self;
+        match channel.send(&begin, &descriptors) {
+            Ok(()) => Ok(Some(Begun { child, groups, mounts })),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
             Err(error) => Err(refused(None, "telling init its session")(error)),
         }
@@ -114,7 +125,7 @@ pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Re
     drop(theirs);
     let maps = (!is_flat).then_some(identity);
     match release(&ours, &child, maps, &groups) {
-        Ok(()) => Ok(Cloned { child, groups: groups.into_paths(), channel: ours }),
+        Ok(mounts) => Ok(Cloned { child, groups: groups.into_paths(), mounts, channel: ours }),
         Err(refusal) => {
             process::signal(child.pid, rustix::process::Signal::KILL);
             let pid = rustix::process::Pid::from_raw(child.pid);
@@ -147,18 +158,21 @@ fn release(
     child: &Child,
     maps: Option<&Identity>,
     groups: &Groups,
-) -> Result<(), Refusal> {
+) -> Result<Option<OwnedFd>, Refusal> {
+    let mut mounts = None;
     if let Some(identity) = maps {
         identity
             .map_into(child.pid)
             .map_err(refused(Some(WallName::UserNamespace), "mapping the session's user"))?;
+        // Never of a flat session: those are the host's.
+        mounts = std::fs::File::open(format!("/proc/{}/ns/mnt", child.pid)).ok();
     }
     groups.add(child.pid).map_err(refused(None, "moving the session into its control groups"))?;
     channel.send(&(), &[]).map_err(refused(None, "releasing the session"))?;
     let mut polled = [PollFd::new(channel, PollFlags::IN)];
     let armed = matches!(poll(&mut polled, Some(&ARMED_WITHIN)), Ok(1..));
     match armed.then(|| channel.receive::<()>()) {
-        Some(Ok(Some(_))) => Ok(()),
+        Some(Ok(Some(_))) => Ok(mounts.map(OwnedFd::from)),
         _ => Err(Refusal { wall: None, detail: "the session did not start".to_owned() }),
     }
 }

@@ -46,7 +46,7 @@ impl Identity {
         }
         // Different launchers at one time get different users.
         let host = UNUSED_USERS + rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
-        match process::drop_groups().and_then(|()| mapping(host)) {
+        match process::drop_groups().and_then(|()| mapping((0, 0), host)) {
             Ok(mapping) => Ok(Self::Own { host, mapping }),
             // Root of a container that has no such users, or no right to map them.
             Err(_) => Ok(single),
@@ -85,14 +85,14 @@ fn write_maps(pid: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
     std::fs::write(format!("/proc/{pid}/gid_map"), format!("{} {} 1", group.0, group.1))
 }
 
-/// A user namespace in which user 0, who owns what is on disk, is `host`.
-fn mapping(host: u32) -> io::Result<OwnedFd> {
+/// A user namespace in which user and group of `owner`, who own what is on disk, are `host`.
+pub(super) fn mapping(owner: (u32, u32), host: u32) -> io::Result<OwnedFd> {
     let Some(Child { pid, .. }) = process::clone_into(libc::CLONE_NEWUSER)? else {
         loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         }
     };
-    let opened = write_maps(pid, (0, host), (0, host))
+    let opened = write_maps(pid, (owner.0, host), (owner.1, host))
         .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
     process::signal(pid, Signal::KILL);
     let reaped =

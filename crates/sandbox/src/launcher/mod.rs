@@ -15,9 +15,10 @@
 mod cgroup;
 mod clone;
 mod identity;
+mod widen;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -26,13 +27,13 @@ use cofferdam_contract::capability::WallName;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
 
-use self::clone::{Cloned, Make};
+use self::clone::{Begun, Cloned, Make};
 use self::identity::Identity;
 use crate::audit;
 use crate::filter;
 use crate::init::{END_OF_WARDEN, Entry, beneath, kill_until_none};
 use crate::spec::Resident;
-use crate::sys::process::{self, Child};
+use crate::sys::process;
 use crate::sys::socket::{Channel, Packet};
 use crate::wire::{FromLauncher, Groundwork, Plan, Refusal, ToLauncher};
 
@@ -71,6 +72,8 @@ struct Launching {
     residents: &'static [Resident],
     /// By process 1, or its warden.
     sessions: HashMap<i32, Kept>,
+    /// Children that put something into a session, or take it away.
+    widening: HashSet<i32>,
     /// The system-call filters, without and with tracing allowed, and the same for flat sessions,
     /// once they were needed.
     programs: [OnceCell<Vec<libc::sock_filter>>; 4],
@@ -99,13 +102,14 @@ impl Launching {
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let identity = Identity::find()?;
         let children = process::watch_children()?;
-        let (sessions, programs) = Default::default();
+        let (sessions, widening, programs) = Default::default();
         Ok(Self {
             control,
             children,
             identity,
             residents,
             sessions,
+            widening,
             programs,
             adopts: false,
             cloned: 0,
@@ -149,6 +153,10 @@ impl Launching {
                 }
                 Ok(())
             }
+            ToLauncher::Widen(order) => {
+                self.widening.extend(widen::start(&order, packet.descriptors, &self.identity));
+                Ok(())
+            }
             ToLauncher::Kill { pid } => {
                 if let Some(kept) = self.sessions.get(&pid) {
                     process::signal(pid, kept.end);
@@ -166,20 +174,22 @@ impl Launching {
             }
         };
         match opened {
-            Ok((child, groups)) => {
+            Ok(Begun { child, groups, mounts }) => {
                 if let Some(kept) = self.sessions.get_mut(&child.pid) {
                     kept.groups.clear();
                 }
                 let rootless = self.identity.is_single();
                 let opened = FromLauncher::Opened { pid: child.pid, rootless, groups };
-                self.control.send(&opened, &[child.pidfd.as_fd()])
+                let mut descriptors = vec![child.pidfd.as_fd()];
+                descriptors.extend(mounts.as_ref().map(AsFd::as_fd));
+                self.control.send(&opened, &descriptors)
             }
             Err(refusal) => self.control.send(&FromLauncher::Refused(refusal), &[]),
         }
     }
 
     /// Tells the spare its session, if there is one that was made for such; else a new init.
-    fn begin(&mut self, plan: &Plan, socket: &OwnedFd) -> Result<(Child, Vec<PathBuf>), Refusal> {
+    fn begin(&mut self, plan: &Plan, socket: &OwnedFd) -> Result<Begun, Refusal> {
         let Plan { groundwork, own } = plan;
         if let Some(spare) = self.spare.take_if(|spare| spare.groundwork == *groundwork)
             && let Some(begun) = spare.cloned.begin(own, socket, &self.identity)?
@@ -267,20 +277,22 @@ impl Launching {
 
     fn forget(&mut self, pid: Pid) {
         let pid = pid.as_raw_nonzero().get();
+        self.widening.remove(&pid);
         self.spare.take_if(|spare| spare.cloned.child.pid == pid);
         for group in self.sessions.remove(&pid).into_iter().flat_map(|kept| kept.groups) {
             remove_group(&group);
         }
     }
 
-    /// A child that is no session is what a killed warden left.
+    /// A child that is no session and widens none is what a killed warden left.
     fn end_orphans(&self) {
         if !self.adopts {
             return;
         }
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let orphans = |all: &[Entry]| {
-            let is_orphan = |it: &&Entry| it.parent == own && !self.sessions.contains_key(&it.pid);
+            let is_ours = |pid| self.sessions.contains_key(&pid) || self.widening.contains(&pid);
+            let is_orphan = |it: &&Entry| it.parent == own && !is_ours(it.pid);
             let mut found: Vec<Entry> = all.iter().filter(is_orphan).copied().collect();
             found.extend(found.clone().iter().flat_map(|it| beneath(it.pid, all)));
             found

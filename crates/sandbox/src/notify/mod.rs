@@ -35,15 +35,17 @@ use rustix::fs::inotify;
 pub(crate) use self::address::far as far_address;
 pub(crate) use self::change::OwnDirectories;
 pub(crate) use self::ledger::Refused;
-use self::watched::Shared;
+use self::watched::{Of, Shared};
 use crate::decoy::Decoys;
 use crate::error::SandboxError;
-use crate::spec::{DenialSink, SessionEnd};
+use crate::spec::{DenialSink, SessionEnd, TraceGate};
 
 /// What is watched of one session.
 pub(crate) struct Watched {
     pub(crate) session: SessionId,
     pub(crate) run: Option<RunId>,
+    /// Process 1 of the session, as this process numbers it.
+    pub(crate) init: i32,
     /// The listener of init's filter; none where an outer one takes its place.
     pub(crate) listener: Option<OwnedFd>,
     pub(crate) decoys: Option<Decoys>,
@@ -141,12 +143,13 @@ impl Watcher {
     /// Watches one more session, from before anything runs in it.
     pub(crate) fn watch(&self, watched: Watched) -> Watch {
         let inner = Arc::clone(&self.inner);
-        let Watched { session, run, listener, decoys, groups, own, sink } = watched;
+        let Watched { session, run, init, listener, decoys, groups, own, sink } = watched;
         if let Some(listener) = &listener {
             listener::wake_synchronously(listener.as_fd());
         }
         let counters = groups::Counters::of(&groups);
-        let shared = Arc::new(Shared::new((session, run), listener, own, counters, sink));
+        let of = Of { session, run, init };
+        let shared = Arc::new(Shared::new(of, listener, own, counters, sink));
         let key = {
             let mut sessions = lock(&inner.sessions);
             let key = FIRST_SESSION + sessions.next;
@@ -238,6 +241,11 @@ impl Watch {
     /// Records what control groups counted, before they are removed.
     pub(crate) fn read_limits(&self) {
         self.shared.read_counters(&self.inner);
+    }
+
+    /// From now on `gate` is asked before a process of the session may trace another.
+    pub(crate) fn ask_before_tracing(&self, gate: Arc<dyn TraceGate>) {
+        self.shared.ask_before_tracing(gate);
     }
 
     /// Ends the watch, hands over everything that is held, and tells how much there was.

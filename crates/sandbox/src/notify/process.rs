@@ -74,12 +74,33 @@ fn line(pid: i32, parent: Option<i32>, is_known: &dyn Fn(i32) -> bool) -> Vec<i3
     line
 }
 
-/// Parent by `/proc/PID/stat`: the fourth field, counted behind the name, which may hold anything.
-fn parent_of(pid: i32) -> Option<i32> {
+/// The process from `tid` up that is a child of `init`, and when it was started: what a call begins
+/// with, whether its start was reported or not.
+pub(super) fn first_beneath(init: i32, tid: i32) -> Option<(i32, u64)> {
+    let status = status(tid)?;
+    let mut pid: i32 = field(&status, "Tgid")?.trim().parse().ok()?;
+    for _ in 0..ANCESTORS_MAX {
+        let (parent, started) = parent_and_start(pid)?;
+        if parent == init {
+            return Some((pid, started));
+        }
+        pid = parent;
+    }
+    None
+}
+
+/// Fields 4 and 22 of `/proc/PID/stat`, counted behind the name, which may hold anything.
+fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
     let bytes = read_bounded(&format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
     let behind = bytes.iter().rposition(|byte| *byte == b')')?;
     let text = std::str::from_utf8(bytes.get(behind + 1..)?).ok()?;
-    text.split_ascii_whitespace().nth(1)?.parse().ok()
+    let mut fields = text.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    Some((parent, fields.nth(17)?.parse().ok()?))
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    parent_and_start(pid).map(|(parent, _)| parent)
 }
 
 /// The kernel writes the path from the root of the process's own mounts, so this is the path

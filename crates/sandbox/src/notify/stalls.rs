@@ -48,6 +48,7 @@ fn a_sink_that_blocks_hangs_no_workload() {
     let sink = Arc::new(Stuck { entered, release: Mutex::new(release) });
     let (decoys, groups) = (None, Vec::new());
     let watch = lab.watcher.watch(Watched {
+        init: 1,
         session,
         run: None,
         listener,
@@ -102,7 +103,8 @@ fn an_answering_thread_that_panics_hangs_and_frees_nothing() {
         clock.0.store(fails, Ordering::Release);
         let session = SessionId::generate(&WallClock, &*entropy);
         let (decoys, groups, sink) = (None, Vec::new(), sink.clone());
-        let watched = Watched { session, run: None, listener, decoys, groups, own: None, sink };
+        let watched =
+            Watched { session, run: None, init: 1, listener, decoys, groups, own: None, sink };
         let watch = watcher.watch(watched);
         child.release();
         let code = child.wait();

@@ -76,8 +76,8 @@ impl Lab {
         let session = SessionId::generate(&*self.clock, &*self.entropy);
         let sink = self.sink.clone();
         let groups = Vec::new();
-        let own = None;
-        self.watcher.watch(Watched { session, run: None, listener, decoys, groups, own, sink })
+        let (run, init, own) = (None, 1, None);
+        self.watcher.watch(Watched { session, run, init, listener, decoys, groups, own, sink })
     }
 
     /// Starts `body` as a call under the filter.

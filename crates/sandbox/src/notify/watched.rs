@@ -21,7 +21,7 @@ use super::process::{self, Facts};
 use super::{Inner, lock, target};
 use crate::filter;
 use crate::filter::rule::{Answer, Change, Judge, Refusal};
-use crate::spec::{DenialSink, SessionEnd};
+use crate::spec::{DenialSink, SessionEnd, TraceGate};
 
 /// Ended calls that are remembered.
 const ENDED_MAX: usize = 64;
@@ -44,9 +44,17 @@ struct State {
     ledger: Ledger,
 }
 
+/// Which session it is.
+pub(super) struct Of {
+    pub(super) session: SessionId,
+    pub(super) run: Option<RunId>,
+    /// Process 1, as this process numbers it.
+    pub(super) init: i32,
+}
+
 pub(super) struct Shared {
-    session: SessionId,
-    run: Option<RunId>,
+    of: Of,
+    gate: Mutex<Option<Arc<dyn TraceGate>>>,
     /// Closed, the kernel answers ENOSYS to whoever waits for it or will.
     listener: Mutex<Option<Arc<OwnedFd>>>,
     own: Option<OwnDirectories>,
@@ -60,15 +68,15 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (session, run): (SessionId, Option<RunId>),
+        of: Of,
         listener: Option<OwnedFd>,
         own: Option<OwnDirectories>,
         counters: Counters,
         sink: Arc<dyn DenialSink>,
     ) -> Self {
-        let (delivering, state) = (Mutex::default(), Mutex::default());
+        let (delivering, state, gate) = Default::default();
         let (listener, counters) = (Mutex::new(listener.map(Arc::new)), Mutex::new(counters));
-        Self { session, run, listener, own, sink, counters, delivering, state }
+        Self { of, gate, listener, own, sink, counters, delivering, state }
     }
 
     pub(super) fn listener(&self) -> Option<Arc<OwnedFd>> {
@@ -90,7 +98,13 @@ impl Shared {
         let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
         let (errno, refused) = match judge(&notification, self.own.as_ref()) {
-            Verdict::Refuse(errno, refused) => (errno, refused),
+            Verdict::Refuse { errno, refused, debug } => {
+                if debug && self.lets_trace(notification.pid, &state) {
+                    listener::answer(listener, &notification, Reply::Continue);
+                    return Ok(());
+                }
+                (errno, refused)
+            }
             Verdict::Pass => {
                 listener::answer(listener, &notification, Reply::Continue);
                 return Ok(());
@@ -119,6 +133,27 @@ impl Shared {
             inner.nudge();
         }
         Ok(())
+    }
+
+    pub(super) fn ask_before_tracing(&self, gate: Arc<dyn TraceGate>) {
+        *lock(&self.gate) = Some(gate);
+    }
+
+    /// Whether a grant lets this thread trace. To let it go on is safe although nothing keeps it as
+    /// it was looked at: who is to be traced is a number in a register, which no other thread can
+    /// change, and means a process of the session, since there are no others in its namespace; and
+    /// the kernel goes on to refuse what lies outside the caller's own Landlock domain (init, and
+    /// every other call) or is not dumpable. A flat session shares its namespace with the host, so
+    /// that nothing but the domain would stand: there no grant lets a thread trace.
+    fn lets_trace(&self, tid: i32, state: &State) -> bool {
+        if self.own.is_some() {
+            return false;
+        }
+        let Some(gate) = lock(&self.gate).clone() else { return false };
+        let facts = process::facts(tid, &|pid| state.calls.contains_key(&pid));
+        let call = facts.line.iter().find_map(|pid| state.calls.get(pid)).cloned();
+        let first = process::first_beneath(self.of.init, tid);
+        first.is_some_and(|first| gate.lets_trace(call.or(state.only_call()).as_ref(), first))
     }
 
     pub(super) fn decoy_opened(&self, inside: &Path, inner: &Inner) {
@@ -258,8 +293,8 @@ impl Shared {
 
     fn origin<'a>(&'a self, inner: &'a Inner) -> Origin<'a> {
         Origin {
-            session: &self.session,
-            run: self.run.as_ref(),
+            session: &self.of.session,
+            run: self.of.run.as_ref(),
             clock: &*inner.clock,
             entropy: &*inner.entropy,
         }
@@ -348,8 +383,8 @@ enum Verdict {
     Pass,
     /// It fails, and that is no refusal.
     Answer(i32),
-    /// It is refused.
-    Refuse(i32, Refused),
+    /// It is refused; `debug`: unless the grant of that name lets it.
+    Refuse { errno: i32, refused: Refused, debug: bool },
     /// It is done here.
     Change(Found),
 }
@@ -394,7 +429,8 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
             Destination::Far(address) => address,
         },
     };
-    Verdict::Refuse(refusal.errno, refused(refusal, target))
+    let (errno, debug) = (refusal.errno, notice.debug);
+    Verdict::Refuse { errno, refused: refused(refusal, target), debug }
 }
 
 fn refused(refusal: &'static Refusal, target: String) -> Refused {

@@ -6,6 +6,7 @@
 mod audit;
 mod breach;
 mod call;
+mod grants;
 mod process;
 mod reactor;
 mod report;
@@ -20,6 +21,7 @@ use cofferdam_contract::ports::{Clock, Entropy};
 use rustix::process::Signal;
 
 use self::audit::Audit;
+use self::grants::Granting;
 use self::process::{Opened, Process};
 use self::reactor::Reactor;
 use self::session::{Opening, Shared};
@@ -35,6 +37,7 @@ use crate::view::HOME;
 use crate::wire::{self, Groundwork, Own, Plan};
 
 pub use self::call::{Call, Stopper};
+pub use self::grants::Offer;
 pub use self::session::Session;
 
 /// How a launcher is started.
@@ -109,11 +112,18 @@ impl Launcher {
         ours.ask_for_senders().map_err(SandboxError::system("asking for senders"))?;
         let opened = core.process()?.open(&plan, core.spare, &theirs)?;
         drop(theirs);
-        let Opened { process, pid, pidfd, rootless, groups } = opened;
+        let Opened { process, pid, pidfd, rootless, groups, mounts } = opened;
         let end = if plan.groundwork.flat.is_some() { END_OF_WARDEN } else { Signal::KILL };
         let opening = Opening { channel: ours, process, pid, pidfd, groups, end };
         let ready = opening.ready()?;
         let listening = ready.listener.is_some();
+        let granting = Granting {
+            mounts: Mutex::new(mounts),
+            asked: ready.asked.into(),
+            told: ready.told.into(),
+            asks_before_tracing: listening && !spec.debug && spec.boundary == Boundary::Native,
+            places: Mutex::default(),
+        };
         let report = report::report(&spec, rootless, ready.walls, (listening, &core.audit));
         let decoys = plan.own.decoys.iter().zip(&ready.decoys).map(|((inside, _), file)| {
             (inside.to_path(), PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd())))
@@ -123,6 +133,7 @@ impl Launcher {
         let watch = core.watcher.watch(Watched {
             session: spec.session.clone(),
             run: spec.run.clone(),
+            init: opening.pid,
             listener: ready.listener,
             decoys,
             groups: opening.groups.clone(),
@@ -130,7 +141,7 @@ impl Launcher {
             sink: report::tell_session(sink, ready.denials),
         });
         let shared = Shared::new(spec, opening, watch, claim, Arc::clone(core));
-        Session::begin(shared, report)
+        Session::begin(shared, report, granting)
     }
 }
 

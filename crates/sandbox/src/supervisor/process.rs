@@ -24,7 +24,7 @@ use crate::error::SandboxError;
 use crate::launcher::{CONTROL, SUBCOMMAND};
 use crate::sys::process as kernel;
 use crate::sys::socket::Channel;
-use crate::wire::{FromLauncher, Plan, ToLauncher};
+use crate::wire::{FromLauncher, Plan, ToLauncher, Widening};
 
 /// How long the launcher may take to clone a session while it clones others.
 const ANSWER_WITHIN: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
@@ -45,6 +45,8 @@ pub(super) struct Opened {
     pub(super) pidfd: OwnedFd,
     pub(super) rootless: bool,
     pub(super) groups: Vec<PathBuf>,
+    /// Its mounts, where they could be had.
+    pub(super) mounts: Option<OwnedFd>,
 }
 
 /// Copies the executable to where nobody can change it: a session that got hold of a descriptor
@@ -127,6 +129,16 @@ impl Process {
         let _launcher_gone = lock(&self.channel).send(&ToLauncher::Kill { pid }, &[]);
     }
 
+    /// Has a session widened; the answer comes over the first of the descriptors.
+    pub(super) fn widen(
+        &self,
+        order: &Widening,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), SandboxError> {
+        let sent = lock(&self.channel).send(&ToLauncher::Widen(order.clone()), descriptors);
+        sent.map_err(|error| SandboxError::LauncherLost { detail: error.to_string() })
+    }
+
     /// Has a session cloned; `socket` becomes init's. `then_spare`: and the next one's groundwork laid.
     pub(super) fn open(
         self: Arc<Self>,
@@ -147,10 +159,12 @@ impl Process {
             }
             channel.receive().map_err(|error| lost(&error.to_string()))?
         };
-        let mut packet = packet.ok_or_else(|| lost("it ended while it cloned a session"))?;
-        match (packet.message, packet.descriptors.pop()) {
+        let packet = packet.ok_or_else(|| lost("it ended while it cloned a session"))?;
+        let mut descriptors = packet.descriptors.into_iter();
+        match (packet.message, descriptors.next()) {
             (FromLauncher::Opened { pid, rootless, groups }, Some(pidfd)) => {
-                Ok(Opened { process: self, pid, pidfd, rootless, groups })
+                let mounts = descriptors.next();
+                Ok(Opened { process: self, pid, pidfd, rootless, groups, mounts })
             }
             (FromLauncher::Refused(refusal), _) => Err(refusal.into()),
             (FromLauncher::Opened { .. }, None) => Err(lost("it sent no process descriptor")),

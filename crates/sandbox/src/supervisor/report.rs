@@ -55,6 +55,10 @@ fn flat_row(operation: Operation) -> Option<(Option<DenialSource>, &'static str)
         Operation::Trace => {
             (seccomp, "signals beyond the session's domain are refused and nobody tells")
         }
+        Operation::Grant => (
+            Some(DenialSource::ToolPolicy),
+            "asked for in request-grant, beside the file of denials",
+        ),
         _ => return None,
     })
 }
@@ -89,7 +93,7 @@ fn event_sources(
             Some(DenialSource::Limit),
             "time and output; the kernel's own limits are silent",
         ),
-        (Grant, None, "there is no way to ask from inside yet"),
+        (Grant, Some(DenialSource::ToolPolicy), "asked for in /run/cofferdam/request-grant"),
     ];
     let heard = |source: &DenialSource| match source {
         DenialSource::Seccomp => listening,

@@ -21,13 +21,14 @@ use rustix::process::Signal;
 use self::hearing::Hearing;
 use super::breach::{self, Breach};
 use super::call::{Call, CallShared};
+use super::grants::Granting;
 use super::process::Process;
 use super::reactor::key_of;
 use super::{Core, lock};
 use crate::error::SandboxError;
 use crate::launcher::remove_group;
 use crate::notify::Watch;
-use crate::spec::{CallIo, CallSpec, NotStarted, Program, SandboxSpec, SessionEnd};
+use crate::spec::{CallIo, CallSpec, NotStarted, Program, SandboxSpec, SessionEnd, TraceGate};
 use crate::sweep::Claim;
 use crate::sys::socket::{Channel, Packet};
 use crate::wire::{self, FromInit, Full, Order, Runnable, ToInit};
@@ -57,6 +58,9 @@ pub(super) struct Ready {
     pub(super) walls: Vec<Wall>,
     pub(super) listener: Option<OwnedFd>,
     pub(super) denials: OwnedFd,
+    /// Where the session asks for grants, and where it is told of them.
+    pub(super) asked: OwnedFd,
+    pub(super) told: OwnedFd,
     pub(super) decoys: Vec<OwnedFd>,
 }
 
@@ -74,8 +78,10 @@ impl Opening {
             Some(Packet { message: FromInit::Ready { walls, listener }, descriptors, .. }) => {
                 let mut descriptors = descriptors.into_iter();
                 let listener = if listener { descriptors.next() } else { None };
-                let denials = descriptors.next().ok_or_else(|| failed("it sent too little"))?;
-                Ok(Ready { walls, listener, denials, decoys: descriptors.collect() })
+                let mut next = || descriptors.next().ok_or_else(|| failed("it sent too little"));
+                let (denials, asked, told) = (next()?, next()?, next()?);
+                let decoys = descriptors.collect();
+                Ok(Ready { walls, listener, denials, asked, told, decoys })
             }
             Some(Packet { message: FromInit::Failed(refusal), .. }) => Err(refusal.into()),
             _ => Err(failed("it ended while its walls were put up")),
@@ -152,6 +158,16 @@ impl Shared {
             core,
             _claim: claim,
         })
+    }
+
+    pub(super) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
+    pub(super) fn ask_before_tracing(&self, gate: Arc<dyn TraceGate>) {
+        if let Some(watch) = &*lock(&self.watch) {
+            watch.ask_before_tracing(gate);
+        }
     }
 
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
@@ -376,16 +392,18 @@ fn order(spec: &CallSpec) -> Result<Order, SandboxError> {
 
 /// One isolation context. Dropping it ends it.
 pub struct Session {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     report: CapabilityReport,
+    pub(super) granting: Granting,
 }
 
 impl Session {
     pub(super) fn begin(
         shared: Arc<Shared>,
         report: CapabilityReport,
+        granting: Granting,
     ) -> Result<Self, SandboxError> {
-        let session = Self { shared, report };
+        let session = Self { shared, report, granting };
         let heard = session.shared.core.reactor.add(&session.shared);
         heard.map_err(SandboxError::system("hearing the session"))?;
         Ok(session)
@@ -440,7 +458,9 @@ impl Session {
 
     /// Ends the session. When it returns, no process of it is left. May be repeated.
     pub fn end(&self) -> SessionEnd {
-        self.shared.end()
+        let end = self.shared.end();
+        *lock(&self.granting.mounts) = None;
+        end
     }
 
     /// Whether calls can still be made.

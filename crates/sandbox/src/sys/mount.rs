@@ -33,29 +33,50 @@ pub(crate) fn clone_tree(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::mount::open_tree(rustix::fs::CWD, path, flags)?)
 }
 
+/// A detached copy of the one mount that `file` is on, from `file` down, and nothing that is mounted
+/// beneath it.
+pub(crate) fn clone_one(file: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(rustix::mount::open_tree(file, "", flags)?)
+}
+
 /// Sets attributes on a mount and everything mounted beneath it.
 pub(crate) fn restrict(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
-    set(mount, u64::from(attributes.bits()), 0, None)
+    set(mount, Change { attr_set: u64::from(attributes.bits()), ..Change::default() })
 }
 
 /// Makes files owned by the users of `mapping`, a user namespace, appear as it maps them.
 pub(crate) fn map_ids(mount: BorrowedFd<'_>, mapping: BorrowedFd<'_>) -> io::Result<()> {
-    set(mount, u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits()), 0, Some(mapping))
+    let attr_set = u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
+    set(mount, Change { attr_set, mapping: Some(mapping), ..Change::default() })
 }
 
 /// Lets nothing that happens to these mounts be seen elsewhere, nor the other way round.
 pub(crate) fn make_private(mount: BorrowedFd<'_>) -> io::Result<()> {
-    set(mount, 0, libc::MS_PRIVATE, None)
+    set(mount, Change { propagation: libc::MS_PRIVATE, ..Change::default() })
 }
 
-fn set(
-    mount: BorrowedFd<'_>,
+/// Lets a mount be written that could only be read.
+pub(crate) fn let_write(mount: BorrowedFd<'_>) -> io::Result<()> {
+    let attr_clr = u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits());
+    set(mount, Change { attr_clr, ..Change::default() })
+}
+
+/// What is to be changed about a mount.
+#[derive(Default)]
+struct Change<'a> {
     attr_set: u64,
+    attr_clr: u64,
     propagation: u64,
-    mapping: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+    mapping: Option<BorrowedFd<'a>>,
+}
+
+fn set(mount: BorrowedFd<'_>, change: Change<'_>) -> io::Result<()> {
+    let Change { attr_set, attr_clr, propagation, mapping } = change;
     let userns_fd = mapping.map_or(0, |mapping| mapping.as_raw_fd() as u64);
-    let attr = MountAttr { attr_set, attr_clr: 0, propagation, userns_fd };
+    let attr = MountAttr { attr_set, attr_clr, propagation, userns_fd };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
     // An id-mapped mount is one mount, not a tree: what lies beneath is the base alone.
     let flags = if mapping.is_some() { libc::AT_EMPTY_PATH } else { flags };
@@ -117,4 +138,9 @@ pub(crate) fn enter_root(root: OwnedFd) -> io::Result<()> {
 /// Detaches what is mounted at `path`; whoever has it open keeps it.
 pub(crate) fn detach(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
+}
+
+/// Unmounts what is mounted at `path`, if nobody holds on to anything of it: else EBUSY.
+pub(crate) fn unmount(path: &Path) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)?)
 }

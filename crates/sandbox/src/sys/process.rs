@@ -132,6 +132,28 @@ pub(crate) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// The user namespace that owns the namespace `of`.
+pub(crate) fn owner_of(of: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `_IO(0xb7, 1)` of ioctl_nsfs(2).
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    // SAFETY: this request takes no argument.
+    let descriptor = check(unsafe { libc::ioctl(of.as_raw_fd(), NS_GET_USERNS) }.into())?;
+    // SAFETY: the kernel gave a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+/// Enters a namespace, which is of that kind. The caller has one thread.
+pub(crate) fn enter(namespace: BorrowedFd<'_>, kind: i32) -> io::Result<()> {
+    // SAFETY: takes numbers; with one thread nothing else relies on what changes.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }.into()).map(drop)
+}
+
+/// Goes on in a copy of the mounts of this process. The caller has one thread.
+pub(crate) fn leave_mounts() -> io::Result<()> {
+    // SAFETY: takes a flag only, and shares no memory anew.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into()).map(drop)
+}
+
 /// Gives up supplementary groups.
 pub(crate) fn drop_groups() -> io::Result<()> {
     // SAFETY: with a length of 0 the pointer is not read.

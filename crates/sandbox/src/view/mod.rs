@@ -89,7 +89,7 @@ impl View {
 
 /// Directory names that hold configuration or keys, never programs: nothing at or below one is
 /// bound, however it came into `PATH`.
-const NEVER: &[&str] = &[
+pub(crate) const NEVER: &[&str] = &[
     ".ssh",
     ".aws",
     ".azure",

@@ -11,7 +11,7 @@ use cofferdam_contract::capability::{Boundary, WallName, WallStatus, WorkspaceKi
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_sandbox::{CallResult, CallSpec, SandboxError};
+use cofferdam_sandbox::{CallResult, CallSpec, Guarded, SandboxError};
 
 use crate::deaths::{beneath, wait_for_end_of};
 use crate::masked::mask;
@@ -454,4 +454,28 @@ fn ordinary_tools_work() {
     assert_eq!(result.exit_code, Some(0), "{said}{}", text(&result.stderr));
     assert!(said.contains("42") && said.contains("py"), "{said}");
     assert_eq!(rules(&open), [""; 0]);
+}
+
+#[test]
+#[ignore = "the child of where_namespaces_are_refused_flat_holds"]
+fn a_session_asks_for_grants_and_writes_nothing_else_there() {
+    let site = site();
+    let launcher = launcher();
+    let open = site.open(&launcher);
+    let there = |script: &str| sh(&open, &format!("cd \"${{COFFERDAM_DENIALS%/*}}\"; {script}"));
+    let asked = there("echo asked > request-grant");
+    assert_eq!(asked.exit_code, Some(0), "{}", text(&asked.stderr));
+    assert_eq!(open.session.asked(), b"asked\n");
+    open.session.tell("told");
+    assert_eq!(text(&there("cat grants.jsonl").stdout), "told\n");
+    for attempt in
+        ["echo x >> grants.jsonl", "rm request-grant", "echo x > new", "cat request-grant"]
+    {
+        assert_ne!(there(attempt).exit_code, Some(0), "{attempt}");
+    }
+    assert!(!open.session.asks_before_tracing());
+    let path = open.path("session/workspace");
+    let offer = open.session.look_at(&path, false, &Guarded::default());
+    let put = offer.and_then(|offer| open.session.put(offer));
+    assert!(matches!(put, Err(SandboxError::NotGranted { .. })), "{put:?}");
 }

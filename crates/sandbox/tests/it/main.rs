@@ -9,6 +9,7 @@ mod calls;
 mod cargo;
 mod deaths;
 mod flat;
+mod grants;
 mod limits;
 mod masked;
 mod refused;

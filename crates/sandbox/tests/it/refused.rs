@@ -12,7 +12,7 @@ use crate::support::{Open, Site, call, launcher, text};
 
 /// Names the program where the tests run as another user, from copies.
 pub(crate) const PROGRAM_VARIABLE: &str = "COFFERDAM_TEST_REFUSED";
-const INSIDE: &str = "/opt/refused";
+pub(crate) const INSIDE: &str = "/opt/refused";
 /// The page is the snapshot: the table is written into it, and read back when this is built.
 const PAGE: &str = include_str!("../../../../docs/reference/denials.md");
 const PAGE_PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/denials.md");
@@ -28,7 +28,7 @@ const READ_ONLY_SKELETON: &str =
 
 #[rustfmt::skip]
 /// Operation, who refuses it, and, where nothing tells, why not.
-const ROWS: &[(&str, &str, &str)] = &[
+pub(crate) const ROWS: &[(&str, &str, &str)] = &[
     ("read /etc/shadow", "private root: absent", ABSENT),
     ("read another home", "private root: absent", ABSENT),
     ("read a socket of the host", "private root: absent", ABSENT),

@@ -78,6 +78,11 @@ fn deaths_leave_nothing() {
 }
 
 #[test]
+fn grants_widen_one_thing() {
+    again("grants::");
+}
+
+#[test]
 fn limits_hold() {
     again("limits::");
 }

@@ -211,9 +211,9 @@ pub(super) fn open(
     kind: WorkspaceKind,
 ) -> Session {
     let spec = SandboxSpec {
+        boundary: cofferdam_contract::capability::Boundary::Native,
         session: SessionId::generate(&Now, &Counter),
         run: None,
-        boundary: cofferdam_contract::capability::Boundary::Native,
         view: View::of_host("/usr/bin:/bin".as_ref(), Path::new("/nonexistent"), &|_| None),
         workspace,
         workspace_kind: kind,
