@@ -24,7 +24,7 @@ pub(crate) fn scan(bytes: &[u8]) {
     std::fs::write(base.join("dir/file"), "from the base").expect("a base");
     std::fs::write(tmp.path().join("secret"), OUTSIDE).expect("a secret");
     let dir = tmp.path().join("session");
-    let workspace = Workspace::create(&dir, &base, &[], WorkspaceKind::Overlay).expect("a view");
+    let workspace = Workspace::create(&dir, std::slice::from_ref(&base), &[], WorkspaceKind::Overlay).expect("a view");
     let layer: OwnedFd = File::open(dir.join("upper")).expect("a layer").into();
     let mut rest = bytes;
     for _ in 0..STEPS_MAX {

@@ -30,7 +30,8 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     for arg in args {
         match arg.as_str() {
             "boundary" => command.extend(BOUNDARY.iter().flat_map(|table| ["--only", *table])),
-            flag if flag.starts_with('-') => command.push(flag),
+            "--quick" => command.push("--quick"),
+            flag if flag.starts_with('-') => bail!("{flag} is no flag of it; there is --quick"),
             table => command.extend(["--only", table]),
         }
     }

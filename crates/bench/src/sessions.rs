@@ -77,8 +77,8 @@ fn first_call(world: &World, opener: &Opener, began: Instant) -> anyhow::Result<
 
 /// Holds `count` sessions at once, each after a call.
 fn idle(world: &World, on: &Generated, count: usize) -> anyhow::Result<Vec<Claim>> {
-    // Eight descriptors for each, and as many as this process had before.
-    let limit = Some(u64::try_from(count * 10 + 1024)?);
+    // Eleven descriptors for each, and as many as this process had before.
+    let limit = Some(u64::try_from(count * 12 + 1024)?);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
     let opener = Opener::new(world, on, world.native_sessions(false)?)?;
     let began = Instant::now();

@@ -26,6 +26,7 @@ const STEPS: &[Step] = &[
     ("format", &[CARGO, "fmt", "--all", "--check"], &[]),
     ("lint", &[CARGO, "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
     ("tidy", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "tidy"], &[]),
+    ("fuzz", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "fuzz", "--seconds", "3"], &[]),
     ("documentation", &[CARGO, "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"], &[DENY_WARNINGS]),
 ];
 

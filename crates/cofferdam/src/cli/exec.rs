@@ -104,9 +104,11 @@ async fn call(
 ) -> Result<Result<CallReport, u8>, Problem> {
     let calling = attached.call(request);
     tokio::pin!(calling);
+    // In this order: whoever sees the program start can count on its being heard.
     let code = tokio::select! {
-        report = &mut calling => return report.map(Ok),
+        biased;
         code = interrupted() => code?,
+        report = &mut calling => return report.map(Ok),
     };
     let (ended, _) = tokio::join!(attached.end(), calling);
     ended.map(|_| Err(code))

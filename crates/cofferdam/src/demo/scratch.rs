@@ -190,8 +190,11 @@ mod tests {
         let port = scratch.listener.local_addr().unwrap().port();
         let _reaching = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let mut stray = Command::new("sh");
-        stray.args(["-c", &format!("read line; : {}", scratch.marker)]).stdin(Stdio::piped());
-        let mut stray = stray.spawn().unwrap();
+        stray.args(["-c", &format!("echo; read line; : {}", scratch.marker)]);
+        let mut stray = stray.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Its arguments can be seen once it runs, which is a moment after it was started.
+        let mut said = [0];
+        std::io::Read::read_exact(&mut stray.stdout.take().unwrap(), &mut said).unwrap();
         std::fs::write(scratch.path("outside"), "").unwrap();
         assert_eq!(scratch.survivors(), 1);
         assert!(scratch.was_reached() && scratch.wrote_outside() && !scratch.ran_a_hook());

@@ -64,8 +64,9 @@ async fn on_terminal(dirs: &Dirs, order: ExecOrder) -> Result<Ending, Problem> {
     let relaying = blocking(move || relayed(connection, order));
     tokio::pin!(relaying);
     let code = tokio::select! {
-        ending = &mut relaying => return ending,
+        biased;
         code = interrupted() => code?,
+        ending = &mut relaying => return ending,
     };
     line.hang_up();
     let _ = relaying.await;
