@@ -56,7 +56,7 @@ pub(crate) trait Work: Send + 'static {
     /// What its caller gets.
     type Output: Send + 'static;
 
-    /// Whether it is a write for [`crate::FaultPlan`].
+    /// Whether it is a write for `FaultPlan`.
     const COUNTS: bool = true;
 
     /// The run whose events it must find in the database, and whether it moves the end of that
