@@ -71,6 +71,12 @@ fn terminal() -> io::Result<()> {
     call(libc::SYS_ioctl, [0, libc::TIOCSTI as usize, c"x".as_ptr() as usize, 0, 0])
 }
 
+/// `BTRFS_IOC_SUBVOL_CREATE`, which a btrfs does for anybody.
+fn subvolume() -> io::Result<()> {
+    let directory = fs::File::open(".")?;
+    call(libc::SYS_ioctl, [directory.as_raw_fd() as usize, 0x5000_940e, 0, 0, 0])
+}
+
 fn change_root() -> io::Result<()> {
     call(libc::SYS_chroot, [c"/tmp".as_ptr() as usize, 0, 0, 0, 0])
 }
@@ -185,6 +191,7 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("give a file capabilities", file_capabilities),
     ("set the host name", || call(libc::SYS_sethostname, [c"x".as_ptr() as usize, 1, 0, 0, 0])),
     ("type into the terminal", terminal),
+    ("make a subvolume", subvolume),
     ("open too many files", many_files),
     ("raise a limit", raise_a_limit),
 ];

@@ -12,6 +12,7 @@ use super::rule::{
     ABSENT, ALLOW, Answer, Change, ChangedFile, Guard, Judge, Refusal, is, judge, masked, not,
     not_null, tell, tell_when,
 };
+use super::table::OF_BTRFS;
 
 const NETWORK: Refusal = Refusal {
     operation: Operation::Socket,
@@ -91,6 +92,7 @@ const COMMANDS: Guard = &[
     &[is(1, 0x4008_6602)],
     &[is(1, 0x4004_6602)],
     &[is(1, 0x401c_5820)],
+    &[OF_BTRFS, not(1, libc::FICLONE)],
 ];
 
 const fn change(file: ChangedFile, change: Change) -> Answer {

@@ -20,6 +20,8 @@ pub(crate) enum Answer {
 pub(crate) struct Notice {
     /// What a refusal is called.
     pub(crate) refusal: &'static Refusal,
+    /// What it is called instead where an argument says so; the errno is the same.
+    pub(crate) cases: &'static [(Condition, &'static Refusal)],
     /// When it is notified at all; otherwise the kernel does it. Empty: always.
     pub(crate) guard: Guard,
     /// What the supervisor looks at before it refuses; none: it refuses.
@@ -32,6 +34,12 @@ impl Notice {
     /// Whether the program answers it with a refusal or a notification at all.
     pub(crate) fn is_refused(&self, debug: bool, telling: bool) -> bool {
         !(self.debug && debug) && (telling || self.judge.is_none())
+    }
+
+    /// What a refusal with these arguments is called.
+    pub(crate) fn refusal_of(&self, args: &[u64; 6]) -> &'static Refusal {
+        let case = self.cases.iter().find(|(condition, _)| condition.holds(args));
+        case.map_or(self.refusal, |(_, refusal)| refusal)
     }
 }
 
@@ -92,6 +100,20 @@ pub(crate) struct Condition {
     pub(crate) test: Test,
 }
 
+impl Condition {
+    /// As the filter program decides it.
+    pub(crate) fn holds(&self, args: &[u64; 6]) -> bool {
+        let whole = args.get(usize::from(self.argument)).copied().unwrap_or(0);
+        let low = whole & 0xffff_ffff;
+        match self.test {
+            Test::Is(value) => low == value,
+            Test::Not(value) => low != value,
+            Test::Masked { mask, value } => low & mask == value,
+            Test::NotNull => whole != 0,
+        }
+    }
+}
+
 /// Comparisons are of 32 bits, as the kernel takes these arguments, except for pointers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Test {
@@ -109,11 +131,19 @@ pub(crate) const fn tell(refusal: &'static Refusal) -> Answer {
 }
 
 pub(crate) const fn tell_when(guard: Guard, refusal: &'static Refusal) -> Answer {
-    Answer::Notify(Notice { refusal, guard, judge: None, debug: false })
+    tell_by(guard, refusal, &[])
+}
+
+pub(crate) const fn tell_by(
+    guard: Guard,
+    refusal: &'static Refusal,
+    cases: &'static [(Condition, &'static Refusal)],
+) -> Answer {
+    Answer::Notify(Notice { refusal, cases, guard, judge: None, debug: false })
 }
 
 pub(crate) const fn tell_outside_debug(refusal: &'static Refusal) -> Answer {
-    Answer::Notify(Notice { refusal, guard: &[], judge: None, debug: true })
+    Answer::Notify(Notice { refusal, cases: &[], guard: &[], judge: None, debug: true })
 }
 
 pub(crate) const fn judge(judge: Judge, refusal: &'static Refusal) -> Answer {
@@ -121,7 +151,7 @@ pub(crate) const fn judge(judge: Judge, refusal: &'static Refusal) -> Answer {
 }
 
 pub(crate) const fn judge_when(guard: Guard, judge: Judge, refusal: &'static Refusal) -> Answer {
-    Answer::Notify(Notice { refusal, guard, judge: Some(judge), debug: false })
+    Answer::Notify(Notice { refusal, cases: &[], guard, judge: Some(judge), debug: false })
 }
 
 pub(crate) const fn users(arguments: &'static [usize]) -> Judge {

@@ -9,7 +9,7 @@ use cofferdam_contract::denial::Operation;
 use super::rule::Judge::{Address, Message, Messages, OwnIds};
 use super::rule::{
     ABSENT, ALLOW, Answer, Condition, Guard, Refusal, groups, has_bit, is, judge, judge_when,
-    masked, not, not_null, tell, tell_outside_debug, tell_when, users,
+    masked, not, not_null, tell, tell_by, tell_outside_debug, tell_when, users,
 };
 
 const MOUNT: Refusal = Refusal {
@@ -61,6 +61,13 @@ const TERMINAL: Refusal = Refusal {
     reason_code: "terminal_input_forbidden",
     hint: "start the other program with its input instead of typing into its terminal",
 };
+const SUBVOLUME: Refusal = Refusal {
+    operation: Operation::Kernel,
+    errno: libc::EPERM,
+    rule: "seccomp.subvolume",
+    reason_code: "subvolume_forbidden",
+    hint: "copy files, with cp --reflink if you like; subvolumes and snapshots are the host's to make",
+};
 const HANDLE: Refusal = Refusal {
     operation: Operation::Read,
     errno: libc::EPERM,
@@ -106,7 +113,11 @@ const UNSHARE_FLAGS: Guard = &[
 ];
 /// Pushing input into a terminal (CVE-2017-5226); compared as 32 bits, as the kernel does
 /// (CVE-2019-10063).
-const TERMINAL_COMMANDS: Guard = &[&[is(1, libc::TIOCSTI)], &[is(1, libc::TIOCLINUX)]];
+const COMMANDS: Guard =
+    &[&[is(1, libc::TIOCSTI)], &[is(1, libc::TIOCLINUX)], &[OF_BTRFS, not(1, libc::FICLONE)]];
+/// The requests of a btrfs, which answers some of them to anybody: a workspace may be in one
+/// (`BTRFS_IOCTL_MAGIC`, linux/btrfs.h). Sharing blocks of a whole file is among their numbers.
+pub(super) const OF_BTRFS: Condition = masked(1, 0xff00, 0x9400);
 /// Anything but asking, the default and `ADDR_NO_RANDOMIZE`, which sanitizers set for themselves.
 const PERSONALITY: Guard =
     &[&[not(0, 0), not(0, 0xffff_ffff), not(0, libc::ADDR_NO_RANDOMIZE as u64)]];
@@ -153,7 +164,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (13, "rt_sigaction", ALLOW),
     (14, "rt_sigprocmask", ALLOW),
     (15, "rt_sigreturn", ALLOW),
-    (16, "ioctl", tell_when(TERMINAL_COMMANDS, &TERMINAL)),
+    (16, "ioctl", tell_by(COMMANDS, &TERMINAL, &[(OF_BTRFS, &SUBVOLUME)])),
     (17, "pread64", ALLOW),
     (18, "pwrite64", ALLOW),
     (19, "readv", ALLOW),

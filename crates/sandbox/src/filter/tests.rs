@@ -123,6 +123,29 @@ fn each_refused_call_is_refused_with_its_number() {
     }
 }
 
+/// `BTRFS_IOC_SUBVOL_CREATE_V2`, `TREE_SEARCH_V2` and `FICLONERANGE`, which has a number of theirs.
+const OF_BTRFS: [u64; 3] = [0x5000_9418, 0xc070_9411, 0x4020_940d];
+
+#[test]
+fn a_file_system_is_asked_for_nothing_but_to_share_a_file() {
+    let program = silent_program(false).unwrap();
+    let ask = |request: u64, under| answer(under, libc::SYS_ioctl, [u64::MAX, request, 0, 0, 0, 0]);
+    for request in OF_BTRFS.into_iter().flat_map(|it| [it, it | 1 << 32]) {
+        assert_eq!(ask(request, Under::Silent(&program)), libc::EPERM, "{request:#x}");
+        // Control: without the filter the kernel looks at the descriptor.
+        assert_eq!(ask(request, Under::Nothing), libc::EBADF, "{request:#x}");
+    }
+    assert_eq!(ask(libc::FICLONE, Under::Silent(&program)), libc::EBADF);
+    let Some((_, Answer::Notify(notice))) = answer_of(libc::SYS_ioctl) else { panic!() };
+    let rule = |request| notice.refusal_of(&[0, request, 0, 0, 0, 0]).rule;
+    assert_eq!(rule(OF_BTRFS[0]), "seccomp.subvolume");
+    assert_eq!(rule(libc::TIOCSTI | 1 << 32), "seccomp.terminal");
+}
+
+fn answer_of(number: i64) -> Option<(&'static str, &'static Answer)> {
+    super::answer(number as i32, cofferdam_contract::capability::Boundary::Native)
+}
+
 /// Control: without the filter these are not refused, or not that way, on any host.
 #[test]
 fn without_the_filter_the_calls_go_through() {

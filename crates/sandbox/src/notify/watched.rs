@@ -396,7 +396,7 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
         return Verdict::Pass;
     };
     let args = &notification.args;
-    let mut refusal = notice.refusal;
+    let mut refusal = notice.refusal_of(args);
     let target = match notice.judge {
         None => target::target(name, args),
         Some(Judge::OwnIds { users, groups }) => {

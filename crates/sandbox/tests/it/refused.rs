@@ -101,6 +101,7 @@ pub(crate) const ROWS: &[(&str, &str, &str)] = &[
     ("give a file capabilities", "kernel: none to give", "archivers try it for every file"),
     ("set the host name", "system-call filter", ""),
     ("type into the terminal", "system-call filter", ""),
+    ("make a subvolume", "system-call filter", ""),
     ("open too many files", "limit of the process", "the kernel tells nobody of a process's own limits"),
     ("raise a limit", "kernel: no capability", "programs try it and live with what they have"),
 ];
