@@ -50,6 +50,11 @@ impl Dirs {
         Ok(Self { state: state?, cache: cache?, config: config? })
     }
 
+    /// Where the pool is mounted, if the host has one.
+    pub(crate) fn pool(&self) -> PathBuf {
+        self.state.join("pool")
+    }
+
     /// Makes state and cache directories and checks that they can be relied on.
     ///
     /// # Errors

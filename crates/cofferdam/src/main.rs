@@ -9,6 +9,7 @@ mod demo;
 mod dirs;
 mod exit;
 mod output;
+mod pool;
 mod principal;
 mod relay;
 mod repository;

@@ -16,6 +16,7 @@ use cofferdam_journal::{Journal, JournalOptions, Redactor, SecretBytes};
 use cofferdam_policy::Profile;
 use cofferdam_repository::{Broker, BrokerOptions, FETCH_TIMEOUT_MS, Git, no_crash};
 use cofferdam_sandbox::{Guarded, Launcher, LauncherOptions, Resident, View};
+use cofferdam_workspace::Pool;
 
 use crate::config::{Config, Configuration};
 use crate::dirs::Dirs;
@@ -170,9 +171,22 @@ fn home() -> OsString {
     std::env::var_os("HOME").unwrap_or_else(|| OsString::from("/nonexistent"))
 }
 
-/// Where each session has a directory.
-pub(crate) fn sessions_dir(dirs: &Dirs) -> PathBuf {
-    dirs.state.join("sessions")
+/// Where each session has a directory: in the pool, where there is one.
+fn sessions_dir(dirs: &Dirs) -> PathBuf {
+    match Pool::at(&dirs.pool()) {
+        Some(pool) => pool.sessions(),
+        None => dirs.state.join("sessions"),
+    }
+}
+
+/// Removes what sessions left that died with their supervisor, those from before a pool included.
+pub(crate) fn sweep_sessions(dirs: &Dirs) {
+    let pool = Pool::at(&dirs.pool()).map(|pool| pool.sessions());
+    for dir in pool.into_iter().chain([dirs.state.join("sessions")]) {
+        cofferdam_sandbox::sweep(&dir, |left| {
+            let _stays = cofferdam_workspace::remove_dir(left);
+        });
+    }
 }
 
 /// The git of this machine.

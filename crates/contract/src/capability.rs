@@ -115,6 +115,8 @@ pub struct EventSource {
 pub enum WorkspaceKind {
     /// A writable layer over the shared base.
     Overlay,
+    /// A snapshot of the base, in a pool of this host (`cofferdam pool`).
+    Btrfs,
     /// A full copy of the base.
     Copy,
     /// No workspace: an empty directory.

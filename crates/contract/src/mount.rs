@@ -29,7 +29,18 @@ pub enum WorkspaceMount {
     Directory {
         /// The directory.
         path: PathBuf,
+        /// As above.
+        #[serde(default)]
+        carries: Vec<CarryMount>,
     },
+}
+
+impl WorkspaceMount {
+    /// A directory of the session's own, with nothing carried in.
+    #[must_use]
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self::Directory { path: path.into(), carries: Vec::new() }
+    }
 }
 
 /// What a language's tools have downloaded on the host, for builds without a network.

@@ -142,7 +142,8 @@ pub struct SessionTable {
     /// `"/workspace"`, or `"same"` for the repository's own path. A flat session has it where it
     /// is on the host.
     pub workspace_path: WorkspacePath,
-    /// How the workspace is made: `overlay`, or `copy` where overlay cannot be had.
+    /// How the workspace is made: `overlay`, which becomes a snapshot where the host has a pool and
+    /// a copy where it has no overlays; `btrfs`, a snapshot or nothing; or `copy`.
     pub workspace_kind: WorkspaceKind,
     /// Executable and arguments that run inside the session before work; none by default. Never a
     /// shell string.

@@ -95,10 +95,14 @@ impl<'a> Places<'a> {
 pub(crate) fn plan(plan: Plan, dir: &Path) -> Result<Plan, SandboxError> {
     let places = Places::of(dir);
     let Plan { groundwork, own } = plan;
-    let WorkspaceMount::Directory { path } = &own.workspace else {
+    let WorkspaceMount::Directory { path, carries } = &own.workspace else {
         let detail = "a flat session's workspace is a copy".to_owned();
         return Err(SandboxError::Invalid { detail });
     };
+    if !carries.is_empty() {
+        let detail = "a flat session mounts nothing that is carried in".to_owned();
+        return Err(SandboxError::Invalid { detail });
+    }
     if own.workspace_path.as_path() != path {
         let detail = "a flat session's workspace is where it is on the host".to_owned();
         return Err(SandboxError::Invalid { detail });
@@ -200,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_was_below_home_is_in_the_sessions_directory_and_the_rest_is_the_hosts() {
-        let workspace = WorkspaceMount::Directory { path: "/s/workspace/tree".into() };
+        let workspace = WorkspaceMount::directory("/s/workspace/tree");
         let binds = [("/usr", "/usr"), ("/h/.cargo/registry", "/home/agent/.cargo/registry")];
         let Plan { groundwork, own } = plan(of(&binds, workspace), Path::new("/s")).unwrap();
         let texts = |pairs: &[(Bytes, Bytes)]| -> Vec<String> {
@@ -239,9 +243,9 @@ mod tests {
             carries: Vec::new(),
         };
         assert!(plan(of(&[], overlay), Path::new("/s")).is_err());
-        let elsewhere = WorkspaceMount::Directory { path: "/other".into() };
+        let elsewhere = WorkspaceMount::directory("/other");
         assert!(plan(of(&[], elsewhere), Path::new("/s")).is_err());
-        let workspace = || WorkspaceMount::Directory { path: "/s/workspace/tree".into() };
+        let workspace = || WorkspaceMount::directory("/s/workspace/tree");
         assert!(plan(of(&[("/opt/a", "/opt/b")], workspace()), Path::new("/s")).is_err());
         assert!(plan(of(&[("/opt/a", "/opt/a")], workspace()), Path::new("/s")).is_ok());
     }

@@ -1,4 +1,5 @@
-//! The boundary: launcher, init, walls, limits, denial records. The only crate with `unsafe`.
+//! The boundary: launcher, init, walls, limits, denial records. With `btrfs`, the only
+//! crate with `unsafe`.
 //!
 //! Three kinds of process meet here. The *supervisor* (whoever calls [`Launcher::start`]) asks; the
 //! *launcher* (this binary executed once more from a sealed memfd) clones sessions; *init* is

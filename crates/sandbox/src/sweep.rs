@@ -1,12 +1,12 @@
-//! Who uses a session's directory on the host, and removing those that nobody uses any more.
+//! Who uses a session's directory on the host, and finding those that nobody uses any more.
 //!
 //! A live session holds a kernel lock on a file in its directory; a power cut or a kill frees it.
 //! Must never know what lies in such a directory.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -52,13 +52,13 @@ fn open_lock(dir: &Path) -> io::Result<File> {
     options.custom_flags(libc::O_NOFOLLOW).open(dir.join(LOCK))
 }
 
-/// Removes the directories beneath `sessions_dir` that no session uses. What cannot be removed
-/// stays for the next time.
-pub fn sweep(sessions_dir: &Path) {
+/// Gives the directories beneath `sessions_dir` that no session uses to `remove`. What cannot be
+/// removed stays for the next time.
+pub fn sweep(sessions_dir: &Path, remove: impl Fn(&Path)) {
     for entry in fs::read_dir(sessions_dir).into_iter().flatten().flatten() {
         let dir = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) && is_left(&dir).unwrap_or(false) {
-            let _stays = remove(&dir);
+            remove(&dir);
         }
     }
 }
@@ -72,49 +72,4 @@ fn is_left(dir: &Path) -> io::Result<bool> {
     }
     let lock = open_lock(dir)?;
     Ok(rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok())
-}
-
-/// Removes a tree of any depth, whose directories may have any mode: overlay leaves one that
-/// nobody may enter. Directories are moved to the top one by one, so that no path gets long.
-fn remove(dir: &Path) -> io::Result<()> {
-    let mut moved = 0_u64;
-    let mut found = true;
-    while found {
-        found = false;
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            found = true;
-            if !entry.file_type()?.is_dir() {
-                fs::remove_file(entry.path())?;
-                continue;
-            }
-            open_up(&entry.path())?;
-            for beneath in fs::read_dir(entry.path())? {
-                let beneath = beneath?;
-                if beneath.file_type()?.is_dir() {
-                    open_up(&beneath.path())?;
-                    moved += 1;
-                    fs::rename(beneath.path(), free_name(dir, &mut moved))?;
-                } else {
-                    fs::remove_file(beneath.path())?;
-                }
-            }
-            fs::remove_dir(entry.path())?;
-        }
-    }
-    fs::remove_dir(dir)
-}
-
-fn free_name(dir: &Path, moved: &mut u64) -> PathBuf {
-    loop {
-        let name = dir.join(format!(".moved-{moved}"));
-        if fs::symlink_metadata(&name).is_err() {
-            return name;
-        }
-        *moved += 1;
-    }
-}
-
-fn open_up(dir: &Path) -> io::Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }

@@ -171,11 +171,20 @@ pub(crate) fn is_opaque(directory: &OwnedFd) -> bool {
 
 /// The names in an opened directory, sorted; at most `max` of them, or `None`.
 pub(crate) fn names(directory: &OwnedFd, max: u64) -> Result<Option<Vec<Vec<u8>>>> {
+    names_where(directory, max, |_| true)
+}
+
+/// The same of the entries whose inode is wanted.
+pub(crate) fn names_where(
+    directory: &OwnedFd,
+    max: u64,
+    wanted: impl Fn(u64) -> bool,
+) -> Result<Option<Vec<Vec<u8>>>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
+        if matches!(name, b"." | b"..") || !wanted(entry.ino()) {
             continue;
         }
         if names.len() as u64 >= max {

@@ -5,12 +5,14 @@
 //! objects (that is `repository`), how a view is mounted (that is `sandbox`), or run anything.
 
 mod beneath;
+mod changed;
 mod driver;
 mod error;
 mod fill;
 mod git_name;
 mod ignored;
 mod layers;
+mod pool;
 mod read;
 mod remove;
 mod scan;
@@ -33,6 +35,7 @@ pub use error::WorkspaceError;
 use fill::Filler;
 use git_name::is_git_name;
 use layers::Layers;
+pub use pool::Pool;
 pub use scan::{LeftOut, LeftOutReason, Scan, ScanBounds};
 pub use usage::Usage;
 
@@ -59,7 +62,8 @@ pub struct Workspace {
 
 impl Workspace {
     /// Makes the view under `dir`, a directory of the session's own that may be there already. The
-    /// base's layers are given uppermost first; for [`WorkspaceKind::Empty`] they are not looked at.
+    /// base's layers are given uppermost first; for [`WorkspaceKind::Empty`] they are not looked
+    /// at, and for [`WorkspaceKind::Btrfs`] they are what [`Pool::base`] gave.
     ///
     /// # Errors
     /// [`WorkspaceError::Carry`] for a directory that is not there, not outside the base's own
@@ -145,6 +149,7 @@ impl Workspace {
             base: &self.base,
             layer: &self.layer,
             hides_base: self.driver.hides_base(),
+            changed: self.driver.changed(&self.site(), bounds.entries_max)?,
             carried: &self.carried,
         };
         scan::scan(sides, bounds)
@@ -168,6 +173,12 @@ impl Workspace {
     /// [`WorkspaceError::Io`] if the view is not there any more.
     pub fn usage(&self) -> Result<Usage, WorkspaceError> {
         self.driver.usage(&self.site(), &self.layer)
+    }
+
+    /// Has the file system itself refuse what the session writes beyond `bytes_max`, where it can;
+    /// whether it will.
+    pub fn bound(&self, bytes_max: u64) -> bool {
+        self.driver.bound(&self.site(), bytes_max)
     }
 
     /// Deletes the session's directory with everything in it.

@@ -2,7 +2,8 @@
 //!
 //! A session can make directories deeper than any path or any number of descriptors reaches. So a
 //! tree is not walked but flattened: each directory found is moved to the top, where it is emptied
-//! in turn. Nothing is followed, and no more than two directories are open at once.
+//! in turn. Nothing is followed, and no more than two directories are open at once. A subvolume,
+//! which only we can have made, goes at once.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -34,8 +35,21 @@ pub(crate) fn remove_entry(directory: &OwnedFd, name: &[u8]) -> Result<()> {
     if found.nature() != Nature::Directory {
         return unlink(directory, name);
     }
-    empty(&open(&found)?)?;
-    unlinkat(directory, name, AtFlags::REMOVEDIR)
+    if !is_destroyed(directory, name, &found)? {
+        empty(&open(&found)?)?;
+        unlinkat(directory, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Whether the entry was a subvolume, and is gone.
+fn is_destroyed(directory: &OwnedFd, name: &[u8], found: &Found) -> Result<bool> {
+    let is_subvolume = || cofferdam_btrfs::is_subvolume(found);
+    if found.stat().st_ino != cofferdam_btrfs::TOP_INODE || !is_subvolume()? {
+        return Ok(false);
+    }
+    let name = std::str::from_utf8(name).map_err(|_| Errno::INVAL)?;
+    cofferdam_btrfs::destroy(directory, name).map(|()| true)
 }
 
 /// Deletes everything in an opened directory.
@@ -49,6 +63,9 @@ fn empty(top: &OwnedFd) -> Result<()> {
         for name in names {
             let found = entry(top, &name)?;
             if found.nature() == Nature::Directory {
+                if is_destroyed(top, &name, &found)? {
+                    continue;
+                }
                 flatten(&open(&found)?, top, &mut last)?;
                 unlinkat(top, name.as_slice(), AtFlags::REMOVEDIR)?;
             } else {
@@ -64,6 +81,9 @@ fn flatten(directory: &OwnedFd, top: &OwnedFd, last: &mut u64) -> Result<()> {
         let found = entry(directory, &name)?;
         if found.nature() != Nature::Directory {
             unlink(directory, &name)?;
+            continue;
+        }
+        if is_destroyed(directory, &name, &found)? {
             continue;
         }
         // Moving a directory to another parent writes its `..`, which takes its write bit.

@@ -2,7 +2,9 @@
 //!
 //! One walk serves every driver. A place of the base is *shown* through what the session wrote (an
 //! overlay's ordinary directory), *hidden* by it (an opaque directory, and the whole of a copy: what
-//! is not in the layer is gone), or *absent*. Forged whiteouts and marks can therefore take away
+//! is not in the layer is gone), or *absent*. Of a snapshot the file system tells which inodes were
+//! written: a directory of the base that was not is shown but for those, one that was is hidden,
+//! and what has the base's inode and was not written is not looked at. Forged whiteouts and marks can therefore take away
 //! the session's own view of the base, and nothing else. The walk holds no more than one directory
 //! open, does not recurse, and stops at its bounds.
 
@@ -16,6 +18,7 @@ use cofferdam_contract::path::RepoPath;
 use rustix::io::Errno;
 
 use crate::beneath::{self, Found, Nature, Tree, join};
+use crate::changed::{Changed, TOP_INODE};
 use crate::error::WorkspaceError;
 use crate::git_name::is_git_name;
 use crate::ignored::{IGNORE_BYTES_MAX, IGNORE_FILE_BYTES_MAX, IGNORE_PRICE_MAX, Rules};
@@ -110,6 +113,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) layer: &'a Tree,
     /// Whether the layer is all there is, rather than lying over the base.
     pub(crate) hides_base: bool,
+    /// For a layer that is a snapshot of the base: what was written to it since.
+    pub(crate) changed: Option<Changed>,
     /// Directories that are not part of any result.
     pub(crate) carried: &'a [RepoPath],
 }
@@ -144,7 +149,11 @@ struct Walk<'a> {
 
 /// Walks the layer and tells how the result differs from the base.
 pub(crate) fn scan(sides: Sides<'_>, bounds: &ScanBounds) -> Result<Scan, WorkspaceError> {
-    let base = if sides.hides_base { Base::Hidden } else { Base::Shown };
+    let is_shown = match &sides.changed {
+        Some(changed) => !changed.has(TOP_INODE),
+        None => !sides.hides_base,
+    };
+    let base = if is_shown { Base::Shown } else { Base::Hidden };
     let top = Place { path: Vec::new(), depth: 0, base, ignored: false, rules: Arc::default() };
     let mut walk = Walk {
         sides,
@@ -181,10 +190,12 @@ impl Walk<'_> {
             Err(errno) => return Err(io(errno)),
         };
         // The kernel never takes the top of an upper layer for opaque.
-        if place.base == Base::Shown && !place.path.is_empty() && beneath::is_opaque(&opened) {
+        let is_snapshot = self.sides.changed.is_some();
+        let may_be_opaque = place.base == Base::Shown && !place.path.is_empty() && !is_snapshot;
+        if may_be_opaque && beneath::is_opaque(&opened) {
             place.base = Base::Hidden;
         }
-        let names = self.names(&opened, &place.path)?;
+        let names = self.names(&opened, &place)?;
         if !place.ignored {
             place.rules = self.rules(&place, &names)?;
         }
@@ -243,6 +254,9 @@ impl Walk<'_> {
             Base::Absent => None,
             Base::Shown | Base::Hidden => self.sides.base.find(&path).map_err(io)?,
         };
+        if before.as_ref().is_some_and(|before| self.is_untouched(&found, before)) {
+            return Ok(true);
+        }
         let nature = found.nature();
         let ignored = self.is_ignored(place, &path, nature, before.as_ref())?;
         match (nature, before) {
@@ -270,6 +284,24 @@ impl Walk<'_> {
             (Nature::Device, _) => self.leave_out(&path, LeftOutReason::Device)?,
         }
         Ok(true)
+    }
+
+    /// Whether a snapshot has the base's own inode here, with nothing written to it or beneath it.
+    fn is_untouched(&self, found: &Found, before: &Found) -> bool {
+        let inode = found.stat().st_ino;
+        let changed = self.sides.changed.as_ref();
+        changed.is_some_and(|changed| inode == before.stat().st_ino && !changed.leads_to(inode))
+    }
+
+    /// How a directory that the base has as well is to be looked into.
+    fn side(&self, place: &Place, found: &Found, before: &Found) -> Base {
+        let Some(changed) = &self.sides.changed else { return place.base };
+        let inode = found.stat().st_ino;
+        if inode == before.stat().st_ino && !changed.has(inode) {
+            Base::Shown
+        } else {
+            Base::Hidden
+        }
     }
 
     /// Whether git would pass over a path if it were untracked; not asked of a file that the base
@@ -318,7 +350,7 @@ impl Walk<'_> {
                         _ => self.leave_out(&path, LeftOutReason::Submodule),
                     };
                 }
-                base = place.base;
+                base = before.map_or(place.base, |before| self.side(place, found, before));
             }
             Some(_) => self.remove(&path)?,
             None => {}
@@ -391,9 +423,16 @@ impl Walk<'_> {
         }
     }
 
-    fn names(&mut self, opened: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, WorkspaceError> {
+    /// The names to look at: all of them, or those of a snapshot's directory that lead to a change.
+    fn names(&mut self, opened: &OwnedFd, place: &Place) -> Result<Vec<Vec<u8>>, WorkspaceError> {
         let left = self.bounds.entries_max - self.entries;
-        let names = beneath::names(opened, left).map_err(WorkspaceError::io("look into", path))?;
+        let names = match &self.sides.changed {
+            Some(changed) if place.base == Base::Shown => {
+                beneath::names_where(opened, left, |inode| changed.leads_to(inode))
+            }
+            _ => beneath::names(opened, left),
+        };
+        let names = names.map_err(WorkspaceError::io("look into", &place.path))?;
         self.count(names)
     }
 

@@ -44,6 +44,12 @@ const NEEDS: &[Need] = &[
         package: "python3",
     },
     Need {
+        name: "btrfs-progs",
+        why: "workspaces that are snapshots",
+        is_met: || answers(&["mkfs.btrfs", "--version"]),
+        package: "btrfs-progs",
+    },
+    Need {
         name: "pytest",
         why: "the Python package that the tests run",
         is_met: pytest_is_there,

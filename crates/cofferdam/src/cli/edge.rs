@@ -59,7 +59,7 @@ impl Edge {
     /// What keeps a part from being made.
     pub(crate) async fn writer(&self) -> Result<Engine, Problem> {
         let engine = self.reader().await?;
-        cofferdam_sandbox::sweep(&wiring::sessions_dir(&self.dirs));
+        wiring::sweep_sessions(&self.dirs);
         for Settled { run, problem } in engine.settle_orphans(Arc::new(Unobserved)).await? {
             self.screen.progress(&match problem {
                 None => format!("settled {run}, which nobody held any more"),

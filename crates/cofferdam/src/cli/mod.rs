@@ -20,6 +20,7 @@ mod grants;
 mod journal;
 mod list;
 mod merge;
+mod pool;
 mod prune;
 mod recheck;
 mod redteam;
@@ -101,6 +102,7 @@ commands! {
     Merge => merge,
     Rollback => rollback,
     Prune => prune,
+    Pool => pool,
     Evidence => evidence,
     Journal => journal,
     Exec => exec,

@@ -2,10 +2,12 @@
 
 use cofferdam_contract::problem::Problem;
 use cofferdam_repository::Retain;
+use cofferdam_workspace::Pool;
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::PruneObject;
+use crate::wiring;
 
 /// Delete the text and results that ended runs left, and bases and mirrors that nobody uses
 ///
@@ -26,10 +28,14 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     let engine = edge.writer().await?;
     let retain = Retain { bases_max: args.bases, bytes_max: args.bases_bytes };
     let pruned = engine.prune(retain).await?;
+    let copies = match Pool::at(&edge.dirs.pool()) {
+        Some(pool) => wiring::blocking(move || Ok(pool.collect()?)).await?,
+        None => 0,
+    };
     let object = PruneObject {
         runs: pruned.runs,
         blobs: pruned.blobs,
-        bases: pruned.bases,
+        bases: pruned.bases + copies,
         freed_bytes: pruned.freed_bytes,
         objects: pruned.objects,
         mirrors: pruned.mirrors,

@@ -121,6 +121,7 @@ fn objects(out: &mut String) {
     object::<of::ExportObject>(out, "evidence export");
     object::<of::JournalObject>(out, "journal verify");
     object::<of::PruneObject>(out, "prune");
+    object::<of::PoolObject>(out, "pool create|grow|check|remove");
     object::<of::ConfigObject>(out, "config show");
     object::<of::ConfigCheckObject>(out, "config check");
     object::<Profile>(out, "config show PROFILE");

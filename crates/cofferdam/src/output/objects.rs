@@ -287,3 +287,26 @@ pub(crate) struct PruneObject {
     /// Mirrors of URLs that were removed.
     pub(crate) mirrors: u64,
 }
+
+/// `pool create|grow|check|remove --json`.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub(crate) struct PoolObject {
+    /// It can be relied on.
+    pub(crate) ok: bool,
+    /// It is mounted.
+    pub(crate) mounted: bool,
+    /// `create`: it was there already.
+    pub(crate) already: bool,
+    /// Where it is mounted.
+    pub(crate) path: String,
+    /// Its size; null without one.
+    pub(crate) size_bytes: Option<u64>,
+    /// What is free; null if it is not mounted.
+    pub(crate) free_bytes: Option<u64>,
+    /// Bases in it.
+    pub(crate) bases: u64,
+    /// Sessions that have their directory in it.
+    pub(crate) sessions: u64,
+    /// What to do where it cannot be relied on; else empty.
+    pub(crate) remedy: String,
+}

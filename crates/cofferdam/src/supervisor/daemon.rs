@@ -69,7 +69,7 @@ fn serve() -> Result<(), Problem> {
         .map_err(system)?;
     let served = runtime.block_on(async {
         let engine = wiring::engine(&dirs, &Configuration::new(dirs.config.clone())).await?;
-        cofferdam_sandbox::sweep(&wiring::sessions_dir(&dirs));
+        wiring::sweep_sessions(&dirs);
         engine.settle_orphans(std::sync::Arc::new(cofferdam_engine::Unobserved)).await?;
         let listener = place.listen().map_err(system)?;
         say_ready().map_err(system)?;

@@ -24,6 +24,7 @@ mod invariants;
 mod killed;
 mod modes;
 mod packages;
+mod pool;
 mod pruned;
 mod redteam;
 mod reverts;

@@ -20,7 +20,7 @@ use cofferdam_sandbox::{
     Call, CallIo, CallResult, CallSpec, Guarded, Launcher, SandboxSpec, Session, SessionEnd, View,
 };
 use cofferdam_tools::{Ending, Hands, Running};
-use cofferdam_workspace::{Carry, ScanBounds, Workspace};
+use cofferdam_workspace::{Carry, Pool, ScanBounds, Workspace};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::spawn_blocking;
@@ -36,6 +36,9 @@ const CHANGES_MAX: u64 = 200_000;
 const ENTRIES_MAX: u64 = 2_000_000;
 /// Largest file that becomes part of a result, in bytes.
 const FILE_BYTES_MAX: u64 = 512 << 20;
+/// What a file system that bounds a workspace by itself gives beyond the limit, so that the look
+/// that tells of a breach sees one.
+const DISK_BYTES_OVER: u64 = 64 << 20;
 /// Deepest path.
 const DEPTH_MAX: u32 = 512;
 
@@ -49,6 +52,8 @@ pub struct NativeSessions {
     entropy: Arc<dyn Entropy>,
     /// Whether an overlay can be had in `dir`, once it was tried.
     overlays: OnceLock<bool>,
+    /// Where `dir` is in one.
+    pool: Option<Pool>,
     guarded: Option<Guarded>,
 }
 
@@ -65,8 +70,8 @@ impl NativeSessions {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
     ) -> Self {
-        let overlays = OnceLock::new();
-        Self { launcher, view, dir, variables, clock, entropy, overlays, guarded: None }
+        let (overlays, pool) = (OnceLock::new(), Pool::of_sessions(&dir));
+        Self { launcher, view, dir, variables, clock, entropy, overlays, pool, guarded: None }
     }
 
     /// What no grant may show, so that other paths can be granted.
@@ -76,20 +81,35 @@ impl NativeSessions {
         self
     }
 
-    /// A copy where the host or the file system has no overlay; the session's report says which.
-    fn kind(&self, wanted: WorkspaceKind) -> WorkspaceKind {
-        let overlays = || {
-            *self.overlays.get_or_init(|| {
-                let probe = self.dir.join(format!("probe-{}", std::process::id()));
-                let made = std::fs::create_dir_all(&probe).and_then(|()| overlay_in(&probe));
-                let _ = cofferdam_workspace::remove_dir(&probe);
-                made.is_ok()
-            })
+    /// What a workspace of the wanted kind is made of here, and its kind then: a snapshot where the
+    /// host has a pool, a copy where it has no overlay. The session's report says which.
+    fn made_of(
+        &self,
+        wanted: WorkspaceKind,
+        layers: &[PathBuf],
+    ) -> Result<(WorkspaceKind, Vec<PathBuf>), Problem> {
+        let kind = match (wanted, &self.pool) {
+            (WorkspaceKind::Overlay | WorkspaceKind::Btrfs, Some(pool)) => {
+                return Ok((WorkspaceKind::Btrfs, vec![pool.base(layers)?]));
+            }
+            (WorkspaceKind::Btrfs, None) => {
+                let detail = "the profile wants snapshots, and there is no pool for them";
+                return Err(Problem::new(Code::BoundaryUnavailable, detail)
+                    .hint("run cofferdam pool create, as root"));
+            }
+            (WorkspaceKind::Overlay, None) if !self.overlays() => WorkspaceKind::Copy,
+            (kind, _) => kind,
         };
-        match wanted {
-            WorkspaceKind::Overlay if !overlays() => WorkspaceKind::Copy,
-            kind => kind,
-        }
+        Ok((kind, layers.to_vec()))
+    }
+
+    fn overlays(&self) -> bool {
+        *self.overlays.get_or_init(|| {
+            let probe = self.dir.join(format!("probe-{}", std::process::id()));
+            let made = std::fs::create_dir_all(&probe).and_then(|()| overlay_in(&probe));
+            let _ = cofferdam_workspace::remove_dir(&probe);
+            made.is_ok()
+        })
     }
 
     fn workspace(
@@ -102,10 +122,11 @@ impl NativeSessions {
             .iter()
             .map(|(source, path)| Carry { source: source.clone(), path: path.clone() })
             .collect();
-        let kind = self.kind(order.policy.tables().session.workspace_kind);
-        let workspace =
-            Workspace::create(&scratch.join("workspace"), &order.base_layers, &carry, kind)?;
+        let wanted = order.policy.tables().session.workspace_kind;
+        let (kind, layers) = self.made_of(wanted, &order.base_layers)?;
+        let workspace = Workspace::create(&scratch.join("workspace"), &layers, &carry, kind)?;
         workspace.fill(&mut order.fill)?;
+        workspace.bound(order.policy.limits().disk_bytes.saturating_add(DISK_BYTES_OVER));
         Ok(workspace)
     }
 
@@ -145,7 +166,7 @@ impl NativeSessions {
 /// A session that mounts nothing has its workspace where it is.
 fn workspace_on_host(boundary: Boundary, workspace: &Workspace) -> Option<PathBuf> {
     match (boundary, workspace.mount()) {
-        (Boundary::Flat, WorkspaceMount::Directory { path }) => Some(path),
+        (Boundary::Flat, WorkspaceMount::Directory { path, .. }) => Some(path),
         _ => None,
     }
 }

@@ -89,18 +89,18 @@ impl WorkspaceSources {
     pub(crate) fn open(workspace: &WorkspaceMount, mapping: Option<&OwnedFd>) -> Built<Self> {
         let mapping = mapping.map(AsFd::as_fd);
         let (workspace, carries) = match workspace {
-            WorkspaceMount::Directory { path } => {
-                (Layers::Directory(layer(path, WRITABLE, mapping)?), Vec::new())
+            WorkspaceMount::Directory { path, carries } => {
+                (Layers::Directory(layer(path, WRITABLE, mapping)?), carries)
             }
             WorkspaceMount::Overlay { lowers, upper, work, carries } => {
-                let carries = carries.iter().map(|it| {
-                    let lowers = std::slice::from_ref(&it.lower);
-                    Ok((it.path.clone(), overlay(lowers, &it.upper, &it.work, mapping)?))
-                });
-                (overlay(lowers, upper, work, mapping)?, carries.collect::<Built<_>>()?)
+                (overlay(lowers, upper, work, mapping)?, carries)
             }
         };
-        Ok(Self { workspace, carries })
+        let carries = carries.iter().map(|it| {
+            let lowers = std::slice::from_ref(&it.lower);
+            Ok((it.path.clone(), overlay(lowers, &it.upper, &it.work, mapping)?))
+        });
+        Ok(Self { workspace, carries: carries.collect::<Built<_>>()? })
     }
 
     /// Takes it apart for another process: what the mounts are, and the mounts.

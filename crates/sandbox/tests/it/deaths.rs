@@ -229,6 +229,12 @@ fn a_new_launcher_takes_the_place_of_a_dead_one() {
     supervised.expect("opened");
 }
 
+/// As whoever sweeps would, which is not what is tried here.
+fn remove(dir: &Path) {
+    let done = std::process::Command::new("rm").arg("-rf").arg(dir).status().unwrap();
+    assert!(done.success());
+}
+
 #[test]
 fn what_a_killed_supervisor_left_is_swept() {
     let mut supervised = Supervised::start(2);
@@ -237,7 +243,7 @@ fn what_a_killed_supervisor_left_is_swept() {
     let unswept = fs::read_dir(&sessions).unwrap().flatten().next().unwrap().path();
     deep(&unswept.join("upper"));
     // Control: sessions that live are left alone.
-    cofferdam_sandbox::sweep(&sessions);
+    cofferdam_sandbox::sweep(&sessions, remove);
     assert_eq!(left(), 2);
     let tree = beneath(supervised.pid());
     let launcher_pid = supervised.launcher();
@@ -246,7 +252,7 @@ fn what_a_killed_supervisor_left_is_swept() {
     // Its locks go with the last of its threads.
     supervised.child.wait().unwrap();
     wait_for_end_of(&tree);
-    cofferdam_sandbox::sweep(&sessions);
+    cofferdam_sandbox::sweep(&sessions, remove);
     assert_eq!(left(), 0);
     drop(launcher());
     assert_eq!(groups_of(launcher_pid), Vec::<PathBuf>::new());

@@ -28,7 +28,7 @@ fn site() -> Site {
         bind.target = bind.source.clone();
     }
     site.spec.boundary = Boundary::Flat;
-    site.spec.workspace = WorkspaceMount::Directory { path: tree.clone() };
+    site.spec.workspace = WorkspaceMount::directory(&tree);
     site.spec.workspace_kind = WorkspaceKind::Copy;
     site.spec.workspace_path = tree;
     site

@@ -115,7 +115,7 @@ fn mounts_do_not_tell_host_paths() {
         site.spec.decoys = true;
         site.spec.workspace = mount.unwrap_or(site.spec.workspace);
         // A directory is bound, and a bind shows where in its file system it is from.
-        if let WorkspaceMount::Directory { path } = &mut site.spec.workspace {
+        if let WorkspaceMount::Directory { path, .. } = &mut site.spec.workspace {
             *path = site.dir.path().join("base");
         }
         let open = site.open(&launcher);
@@ -126,7 +126,7 @@ fn mounts_do_not_tell_host_paths() {
     };
     assert!(!tells(None));
     // Control: the same question finds the path of a bound directory.
-    assert!(tells(Some(WorkspaceMount::Directory { path: "/".into() })));
+    assert!(tells(Some(WorkspaceMount::directory("/"))));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::error::WorkspaceError;
 use crate::fill::Filler;
 use crate::layers::Layers;
 use crate::make_dir;
+use crate::remove::remove_entry;
 use crate::usage::{Usage, usage};
 
 /// Most files and directories that are copied.
@@ -33,8 +34,7 @@ impl Driver for Copy {
         let path = site.dir.join(self.layer());
         make_dir(&path, 0o755)?;
         let tree = crate::open_dir(&path)?;
-        let filler = Filler { layer: &tree, lower: None };
-        let mut copying = Copying { filler, files: 0, bytes: 0 };
+        let mut copying = Copying::into(&tree);
         copying.tree(site.base, b"")?;
         for carry in site.carry {
             let source = Layers::of(crate::open_dir(&carry.source)?);
@@ -55,7 +55,7 @@ impl Driver for Copy {
     }
 
     fn mount(&self, site: &Site<'_>) -> WorkspaceMount {
-        WorkspaceMount::Directory { path: site.dir.join(self.layer()) }
+        WorkspaceMount::directory(site.dir.join(self.layer()))
     }
 
     fn usage(&self, site: &Site<'_>, layer: &Tree) -> Result<Usage, WorkspaceError> {
@@ -68,16 +68,23 @@ impl Driver for Copy {
     }
 }
 
-struct Copying<'a> {
+/// A copy under way, and how much it is already.
+pub(crate) struct Copying<'a> {
     filler: Filler<'a>,
     files: u64,
     bytes: u64,
 }
 
-impl Copying<'_> {
-    /// Copies everything beneath the top of `from` to `to`. Only directories, files and links are
-    /// copied; there is nothing else in a checkout.
-    fn tree(&mut self, from: &Layers, to: &[u8]) -> Result<(), WorkspaceError> {
+impl<'a> Copying<'a> {
+    /// Begins with what `layer` has.
+    pub(crate) fn into(layer: &'a Tree) -> Self {
+        Self { filler: Filler { layer, lower: None }, files: 0, bytes: 0 }
+    }
+
+    /// Copies everything beneath the top of `from` to `to`, over what is there. Only directories,
+    /// files and links are copied; there is nothing else in a checkout. What a single layer says is
+    /// gone goes.
+    pub(crate) fn tree(&mut self, from: &Layers, to: &[u8]) -> Result<(), WorkspaceError> {
         let mut places = vec![Vec::new()];
         while let Some(place) = places.pop() {
             let io = |errno| WorkspaceError::io("copy", &place)(errno);
@@ -86,11 +93,15 @@ impl Copying<'_> {
             for name in names.unwrap_or_default() {
                 let path = join(&place, &name);
                 let io = |errno| WorkspaceError::io("copy", &path)(errno);
-                let Some(found) = from.find(&path).map_err(io)? else { continue };
+                let Some(found) = from.find(&path).map_err(io)? else {
+                    remove_entry(&into, &name).map_err(io)?;
+                    continue;
+                };
                 self.count(&found)?;
                 match found.nature() {
                     Nature::Directory => places.push(path),
                     Nature::Leaf { kind, .. } => {
+                        remove_entry(&into, &name).map_err(io)?;
                         copy(&found, kind, &into, &name)
                             .map_err(WorkspaceError::std_io("copy", &path))?;
                     }

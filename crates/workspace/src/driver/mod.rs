@@ -1,5 +1,7 @@
 //! How a view is made: one file per kind, and this list of them.
 
+mod btrfs;
+mod carries;
 mod copy;
 mod overlay;
 
@@ -10,6 +12,7 @@ use cofferdam_contract::mount::WorkspaceMount;
 
 use crate::Carry;
 use crate::beneath::Tree;
+use crate::changed::Changed;
 use crate::error::WorkspaceError;
 use crate::layers::Layers;
 use crate::usage::Usage;
@@ -41,12 +44,26 @@ pub(crate) trait Driver: Send + Sync {
 
     /// What the session has written.
     fn usage(&self, site: &Site<'_>, layer: &Tree) -> Result<Usage, WorkspaceError>;
+
+    /// What was written since it was made, at most `max` files and directories; none where only
+    /// looking at everything tells. The session is frozen.
+    fn changed(&self, _site: &Site<'_>, _max: u64) -> Result<Option<Changed>, WorkspaceError> {
+        Ok(None)
+    }
+
+    /// Has the file system refuse what the session writes beyond this; whether it will.
+    fn bound(&self, _site: &Site<'_>, _bytes_max: u64) -> bool {
+        false
+    }
 }
+
+pub(crate) use copy::Copying;
 
 /// The driver of a kind. A session without a base is a copy of nothing.
 pub(crate) fn of(kind: WorkspaceKind) -> &'static dyn Driver {
     match kind {
         WorkspaceKind::Overlay => &overlay::Overlay,
+        WorkspaceKind::Btrfs => &btrfs::Btrfs,
         WorkspaceKind::Copy | WorkspaceKind::Empty => &copy::Copy,
     }
 }

@@ -10,6 +10,7 @@ mod forged;
 mod hostile;
 mod layers;
 mod model;
+mod pool;
 mod race;
 mod remove;
 mod tricks;

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cofferdam_contract::capability::WorkspaceKind;
@@ -20,6 +20,7 @@ use cofferdam_workspace::{ScanBounds, Workspace};
 use proptest::prelude::*;
 
 use crate::fixture::{link, write};
+use crate::pool::Mounted;
 
 type Tree = BTreeMap<Vec<u8>, (FileKind, Vec<u8>)>;
 
@@ -157,6 +158,12 @@ fn by_scan(workspace: &Workspace, mut tree: Tree) -> Tree {
 }
 
 fn compare(edits: &[String], kind: WorkspaceKind) {
+    compare_in(edits, |dir, base| {
+        Workspace::create(dir, std::slice::from_ref(base), &[], kind).unwrap()
+    });
+}
+
+fn compare_in(edits: &[String], make: impl Fn(&Path, &PathBuf) -> Workspace) {
     let tmp = tempfile::tempdir().unwrap();
     let (base, model) = (tmp.path().join("base"), tmp.path().join("model"));
     let (merged, script) = (tmp.path().join("merged"), tmp.path().join("script"));
@@ -167,10 +174,9 @@ fn compare(edits: &[String], kind: WorkspaceKind) {
     let lines: String = edits.iter().map(|edit| format!("{{ {edit}; }} 2>/dev/null\n")).collect();
     fs::write(&script, lines + "exit 0\n").unwrap();
     let started = by_git(&base);
-    let workspace =
-        Workspace::create(&tmp.path().join("ses"), std::slice::from_ref(&base), &[], kind).unwrap();
+    let workspace = make(&tmp.path().join("ses"), &base);
     match workspace.mount() {
-        WorkspaceMount::Directory { path } => run(&script, &path),
+        WorkspaceMount::Directory { path, .. } => run(&script, &path),
         mount => in_overlay(&mount, &merged, &script),
     }
     run(&script, &model);
@@ -195,6 +201,15 @@ proptest! {
     fn a_copy_scans_to_what_git_would_commit(edits in prop::collection::vec(edit(), 1..12)) {
         compare(&edits, WorkspaceKind::Copy);
     }
+}
+
+#[test]
+fn a_snapshot_scans_to_what_git_would_commit() {
+    let Some(mounted) = Mounted::new() else { return };
+    let config = ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() };
+    proptest!(config, |(edits in prop::collection::vec(edit(), 1..12))| {
+        compare_in(&edits, |_, base| mounted.workspace("ses", std::slice::from_ref(base)));
+    });
 }
 
 #[test]

@@ -23,6 +23,8 @@ use cofferdam_sandbox::{
 };
 use cofferdam_workspace::{Scan, ScanBounds, Workspace};
 
+use crate::pool::Made;
+
 struct Now;
 
 impl Clock for Now {
@@ -73,8 +75,11 @@ pub(super) struct Site {
     pub(super) session: Session,
     pub(super) workspace: Workspace,
     pub(super) base: PathBuf,
-    pub(super) tmp: tempfile::TempDir,
+    /// The session's directory.
+    pub(super) dir: PathBuf,
+    _tmp: tempfile::TempDir,
     _launcher: Arc<Launcher>,
+    _pool: Option<Made>,
 }
 
 impl Site {
@@ -91,17 +96,17 @@ impl Site {
         let tmp = tempfile::tempdir().unwrap();
         let base = tmp.path().join("base");
         make_base(&base);
-        let workspace = Workspace::create(
-            &tmp.path().join("session/workspace"),
-            std::slice::from_ref(&base),
-            &[],
-            kind,
-        )
-        .unwrap();
+        let pool = (kind == WorkspaceKind::Btrfs).then(|| Made::new(tmp.path().join("state")));
+        let (dir, layer) = match &pool {
+            Some(made) => (made.pool.sessions().join("session"), made.base(&base)),
+            None => (tmp.path().join("session"), base.clone()),
+        };
+        let workspace = Workspace::create(&dir.join("workspace"), &[layer], &[], kind).unwrap();
         workspace.fill(&mut changes.into_iter().map(Ok::<_, Problem>)).unwrap();
         let mount = workspace.mount();
-        let session = open(launcher, &tmp.path().join("session"), mount, kind);
-        Self { session, workspace, base, tmp, _launcher: Arc::clone(launcher) }
+        let session = open(launcher, &dir, mount, kind);
+        let _launcher = Arc::clone(launcher);
+        Self { session, workspace, base, dir, _tmp: tmp, _launcher, _pool: pool }
     }
 
     pub(super) fn start(&self, command: &[&str]) -> Call {
