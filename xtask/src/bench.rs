@@ -21,6 +21,11 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     if shell::probe(&["bwrap", "--version"]).is_none() {
         bail!("bwrap is what we compare with: apt-get install bubblewrap");
     }
+    if shell::probe(&["mkfs.btrfs", "--version"]).is_none() {
+        bail!(
+            "mkfs.btrfs is needed for the workspaces that are snapshots: apt-get install btrfs-progs"
+        );
+    }
     let build = ["build", "--release", "-p", "cofferdam", "-p", "cofferdam-bench"];
     let build: Vec<&str> = [env!("CARGO")].into_iter().chain(build).collect();
     if !shell::succeeds(root, &build, &[]) {

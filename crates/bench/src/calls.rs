@@ -157,6 +157,7 @@ pub(crate) fn carry_out(
         executable: executable.into(),
         args: args.iter().map(Into::into).collect(),
     };
+    let what = format!("{executable} {args:?}");
     let session = Arc::clone(session);
     let task = world.runtime.spawn(async move {
         let began = Instant::now();
@@ -165,7 +166,8 @@ pub(crate) fn carry_out(
             program,
             environment: vec![],
             cwd: "/workspace".into(),
-            timeout_ms: 10_000,
+            // A first search reads every file from the disk.
+            timeout_ms: 120_000,
             output_bytes_max: 1 << 20,
             background: false,
             is_agent: false,
@@ -173,7 +175,9 @@ pub(crate) fn carry_out(
         };
         let result = session.start(spec, CallIo::Captured { stdin: vec![] })?.wait().await;
         let took = began.elapsed();
-        ensure!(result.exit_code == Some(0), "failed: {result:?}");
+        let said = String::from_utf8_lossy(&result.stderr);
+        let end = (result.end, result.exit_code);
+        ensure!(end.1 == Some(0), "{what}: {end:?}: {said}");
         Ok(took)
     });
     world.runtime.block_on(task)?

@@ -88,14 +88,12 @@ fn main() -> anyhow::Result<()> {
         tables.push(commands::table(&world, &large, rounds(12, 3, 2))?);
     }
     if wanted("workspaces") {
-        tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), 8)?);
+        let every = if quick { 4 } else { 8 };
         let large = Generated::at(&repositories, 200_000)?;
-        tables.push(workspaces::table(
-            &world,
-            &large,
-            rounds(24, 4, 2),
-            if quick { 4 } else { 8 },
-        )?);
+        for kind in world.kinds() {
+            tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), every, kind)?);
+            tables.push(workspaces::table(&world, &large, rounds(24, 4, 2), every, kind)?);
+        }
     }
     if wanted("bases") {
         tables.push(bases::table(&world, &small, rounds(24, 4, 1), 4)?);

@@ -29,7 +29,7 @@ const OPEN: &str = "session ready over the cached base";
 const CLOSE: &str = "session over and its workspace removed, 10 files written";
 const ATTACH: &str = "the same as a run: admission, git, journal";
 const WORKTREE: &str = "git worktree add";
-const CHANGESET: &str = "changeset of 10 files: freeze, read the upper layer, thaw";
+const CHANGESET: &str = "changeset of 10 files: freeze, read what was written, thaw";
 const DIFF: &str = "the same as a tree, a changeset and a patch in git's store";
 const STASH: &str = "git stash create with the same 10 files changed";
 const STATUS: &str = "git status with the same 10 files changed";
@@ -46,10 +46,11 @@ pub(crate) fn table(
     on: &Generated,
     rounds: Rounds,
     worktree_every: usize,
+    kind: WorkspaceKind,
 ) -> anyhow::Result<Table> {
-    let native = world.native_sessions(true)?;
+    let native = world.sessions_of(kind, true)?;
     let opener = Opener::new(world, on, Arc::clone(&native))?;
-    let engine = world.engine(&format!("workspaces-{}", on.files), native)?;
+    let engine = world.engine(&format!("workspaces-{}-{}", on.files, name(kind)), native)?;
     let attach = || -> anyhow::Result<(Attached, Duration)> {
         let request = request(&on.path, DriverRequest::Attached {})?;
         let began = Instant::now();
@@ -100,11 +101,21 @@ pub(crate) fn table(
     world.runtime.block_on(attached.end())?;
     changed.remove()?;
     Ok(Table {
-        title: format!("Workspaces of {} files", on.files),
-        about: ABOUT,
+        title: format!("Workspaces of {} files, {}", on.files, name(kind)),
+        about: if kind == WorkspaceKind::Btrfs { ABOUT_SNAPSHOTS } else { ABOUT },
         claims: claims(on.files, &Medians(&timings)),
         timings,
     })
+}
+
+/// What a kind is called here.
+pub(crate) fn name(kind: WorkspaceKind) -> &'static str {
+    match kind {
+        WorkspaceKind::Overlay => "overlay",
+        WorkspaceKind::Btrfs => "btrfs",
+        WorkspaceKind::Copy => "copy",
+        WorkspaceKind::Empty => "none",
+    }
 }
 
 fn open(opener: &Opener) -> anyhow::Result<Duration> {
@@ -118,6 +129,9 @@ fn open(opener: &Opener) -> anyhow::Result<Duration> {
 const ABOUT: &str = "Overlay workspaces. `session ready` is from the order to a session that takes \
     calls, with all its walls up, on a base that is in the cache. The worktree for `git status` is \
     warm: its index is refreshed and its files are in the page cache.";
+
+const ABOUT_SNAPSHOTS: &str = "The same with snapshots in a pool (`cofferdam pool create`). Opening \
+    waits for one commit of the file system, and so does reading what was written.";
 
 const WHERE: &str = "the workspace itself is one mount and does not depend on the number of files. \
     On cgroup v1, moving init into its group waits for all processors, which is a third and more \

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use cofferdam_contract::capability::CapabilityReport;
+use cofferdam_contract::capability::{CapabilityReport, WorkspaceKind};
 use cofferdam_contract::change::FileKind;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::events::CallEnd;
@@ -35,6 +35,9 @@ use cofferdam_tools::{Ending, Hands, Running};
 
 /// The profile of every measured run.
 const PROFILE: &str = "assist";
+
+/// Room for the large repository and for what a session writes.
+const POOL_SIZE: &str = "8G";
 
 /// The wall clock.
 pub(crate) struct SystemClock;
@@ -68,6 +71,14 @@ pub(crate) struct World {
     pub(crate) runtime: tokio::runtime::Runtime,
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        if self.path("pooled/pool").exists() {
+            let _stays_for_the_person_to_see = self.pool(&["remove"]);
+        }
+    }
+}
+
 impl World {
     /// Directories below `dir`.
     ///
@@ -92,6 +103,40 @@ impl World {
     /// # Errors
     /// What the boundary lacks.
     pub(crate) fn native_sessions(&self, spare: bool) -> anyhow::Result<Arc<NativeSessions>> {
+        self.sessions_in(self.path("sessions"), spare)
+    }
+
+    /// The kinds of workspace whose cost does not depend on the number of files.
+    pub(crate) fn kinds(&self) -> Vec<WorkspaceKind> {
+        let snapshots = rustix::process::geteuid().is_root().then_some(WorkspaceKind::Btrfs);
+        [WorkspaceKind::Overlay].into_iter().chain(snapshots).collect()
+    }
+
+    /// Sessions with workspaces of that kind; snapshots in a pool that is made for it.
+    ///
+    /// # Errors
+    /// What the boundary lacks.
+    pub(crate) fn sessions_of(
+        &self,
+        kind: WorkspaceKind,
+        spare: bool,
+    ) -> anyhow::Result<Arc<NativeSessions>> {
+        if kind != WorkspaceKind::Btrfs {
+            return self.native_sessions(spare);
+        }
+        self.pool(&["create", "--size", POOL_SIZE])?;
+        self.sessions_in(self.path("pooled/pool/sessions"), spare)
+    }
+
+    fn pool(&self, args: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.arg("pool").args(args).env("COFFERDAM_STATE_DIR", self.path("pooled"));
+        let output = command.stdin(Stdio::null()).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn sessions_in(&self, dir: PathBuf, spare: bool) -> anyhow::Result<Arc<NativeSessions>> {
         let launcher = Launcher::start(LauncherOptions {
             executable: self.binary.clone(),
             clock: Arc::new(SystemClock),
@@ -105,7 +150,7 @@ impl World {
         let sessions = NativeSessions::new(
             launcher,
             view,
-            self.path("sessions"),
+            dir,
             Box::new(variable),
             Arc::new(SystemClock),
             Arc::new(SystemEntropy),
@@ -232,7 +277,7 @@ pub(crate) fn owner() -> anyhow::Result<PrincipalId> {
     Ok("local:bench".parse()?)
 }
 
-fn path_variable() -> OsString {
+pub(crate) fn path_variable() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
 }
 
