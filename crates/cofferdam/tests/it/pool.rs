@@ -111,7 +111,8 @@ fn a_run_works_in_a_snapshot() {
     let looked = world.run(&["pool", "check", "--json"]).object(0);
     assert_eq!((looked["bases"].as_u64(), looked["sessions"].as_u64()), (Some(1), Some(0)));
     world.run(&["pool", "remove"]).expect(0);
-    assert_eq!(world.run(&args).refusal(6), "boundary_unavailable");
+    let failed = world.run(&[&args[..1], &["--json"], &args[1..]].concat()).object(6);
+    assert_eq!(text(&failed["problem"], "code"), "boundary_unavailable");
 }
 
 /// In a session nobody makes subvolumes or snapshots, nor reads the file system's books.
