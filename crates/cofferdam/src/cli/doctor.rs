@@ -14,6 +14,7 @@ use super::{Edge, redteam};
 use crate::exit::{DONE, Ending};
 use crate::output::objects::{DoctorObject, RequirementObject};
 use crate::output::{Screen, Tone};
+use crate::pool::HostPool;
 use crate::wiring::{OWN_EXECUTABLE, path_variable};
 
 /// Tell which walls and requirements are there, and how to get what is missing
@@ -58,8 +59,27 @@ fn examine(edge: &Edge) -> DoctorObject {
         })
         .collect();
     judge_state_directory(edge, &mut requirements);
+    requirements.extend(pool(edge));
     let ok = requirements.iter().all(|it| it.ok || !it.required);
     DoctorObject { ok, walls: walls(), requirements, attacks: None }
+}
+
+/// Whether workspaces are snapshots here. For whoever cannot have a pool there is nothing to say.
+fn pool(edge: &Edge) -> Option<RequirementObject> {
+    let root = rustix::process::geteuid().is_root();
+    let pool = root.then(|| HostPool::of(&edge.dirs).look().ok()).flatten()?;
+    let detail = match (pool.mounted, pool.ok) {
+        (false, _) => "there is none: workspaces are overlays, which cost more to look at",
+        (true, true) => "workspaces are snapshots",
+        (true, false) => "it has had errors",
+    };
+    Some(RequirementObject {
+        name: "pool".to_owned(),
+        ok: pool.ok,
+        required: false,
+        detail: detail.to_owned(),
+        remedy: pool.remedy,
+    })
 }
 
 /// The edge asks more of the state directory than the boundary does: privacy and locks.

@@ -113,6 +113,8 @@ fn a_run_works_in_a_snapshot() {
     world.run(&["pool", "remove"]).expect(0);
     let failed = world.run(&[&args[..1], &["--json"], &args[1..]].concat()).object(6);
     assert_eq!(text(&failed["problem"], "code"), "boundary_unavailable");
+    // What was set aside for the work that never began was given back.
+    assert_ne!(failed["cost"]["wall_ms"], 30_000);
 }
 
 /// In a session nobody makes subvolumes or snapshots, nor reads the file system's books.

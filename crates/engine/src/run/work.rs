@@ -18,12 +18,16 @@ pub(super) async fn work(live: &Live, phase: &Working) -> Result<Vec<EventBody>,
     let attempt = live.spend.reserve(BudgetKind::Attempts, 1).await?;
     live.spend.settle(attempt, 1).await?;
     let clock = WallClock::start(live).await?;
+    let worked = in_own_session(live, phase).await;
+    clock.settle(live).await?;
+    Ok(vec![EventBody::Run(worked?)])
+}
+
+async fn in_own_session(live: &Live, phase: &Working) -> Result<RunEvent, Problem> {
     let session = RunSession::open_work(live, phase).await?;
     let worked = in_session(live, phase, &session).await;
-    let closed = session.close(live).await;
-    clock.settle(live).await?;
-    closed?;
-    Ok(vec![EventBody::Run(worked?)])
+    session.close(live).await?;
+    worked
 }
 
 async fn in_session(
