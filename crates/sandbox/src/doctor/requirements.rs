@@ -275,7 +275,7 @@ fn file_system(magic: u64) -> &'static str {
 
 /// Makes groups with limits, as a session does, and removes them.
 fn cgroups() -> Requirement {
-    let groups = Groups::create(u64::MAX, &Limits::default());
+    let groups = Groups::create(&Limits::default());
     let (memory, pids) = (groups.limits_memory(), groups.limits_pids());
     groups.remove();
     if memory && pids {

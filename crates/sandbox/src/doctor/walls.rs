@@ -150,9 +150,8 @@ fn core_limit() -> Answer {
 }
 
 fn limits() -> [Wall; 4] {
-    // A number no launcher reaches, so that the probe meets no session's groups.
     let limits = Limits { cpu_percent: Some(100), ..Limits::default() };
-    let groups = Groups::create(u64::MAX, &limits);
+    let groups = Groups::create(&limits);
     let (memory, pids) = (groups.limits_memory(), groups.limits_pids());
     let cpu = match groups.limits_cpu() {
         true => tried(WallName::CpuLimit, Ok(()), "control group, where a profile asks for it"),

@@ -9,18 +9,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::limits::Limits;
+use rustix::io::Errno;
 
-/// What our groups are called: this, the launcher's process id, and the number of the session.
+/// What our groups are called: this, the launcher's process id, and a number drawn for the session.
+/// Process ids come again, at once in another process namespace; the number does not.
 const PREFIX: &str = "cofferdam";
 /// The kernel's own period of processor quotas, in both versions.
 const PERIOD_US: u64 = 100_000;
+/// Where a process is put into a group.
+const MEMBERS: &str = "cgroup.procs";
+/// How often a group is made before it is given up.
+const MADE_MAX: usize = 16;
 
 /// The groups of one session.
 #[derive(Default)]
 pub(crate) struct Groups {
-    memory: Option<PathBuf>,
-    pids: Option<PathBuf>,
-    cpu: Option<PathBuf>,
+    groups: Vec<Group>,
+    limits_memory: bool,
+    limits_pids: bool,
+    limits_cpu: bool,
+}
+
+/// One group, which may be gone as long as nothing is in it: whoever sweeps takes it for a dead
+/// launcher's if it cannot see this one, as from another process namespace or without the right to
+/// look at it. So it is made again, with all its limits, until a process is in it.
+struct Group {
+    path: PathBuf,
+    limits: Vec<(&'static str, String)>,
 }
 
 /// Directories in which this process may make groups, one for each controller.
@@ -34,76 +49,116 @@ struct Parents {
 
 impl Groups {
     /// Makes the groups with their limits; those that cannot be made are left out.
-    pub(crate) fn create(number: u64, limits: &Limits) -> Self {
+    pub(crate) fn create(limits: &Limits) -> Self {
+        let mut made = Self::default();
         if !rustix::process::geteuid().is_root() {
-            return Self::default();
+            return made;
         }
-        let Some(parents) = Parents::find() else { return Self::default() };
-        let name = format!("{PREFIX}-{}-{number}", rustix::process::getpid());
-        let (memory_file, swap_file) = if parents.unified {
-            ("memory.max", "memory.swap.max")
+        let (Some(parents), Some(name)) = (Parents::find(), name()) else { return made };
+        let at = |parent: Option<PathBuf>| parent.map(|parent| parent.join(&name));
+        let (memory, pids, cpu) = (at(parents.memory), at(parents.pids), at(parents.cpu));
+        let limit = limits.memory_bytes.to_string();
+        if parents.unified {
+            made.limits_memory = made.limit(memory.as_deref(), "memory.max", limit);
+            let _without_swap = made.limit(memory.as_deref(), "memory.swap.max", "0".to_owned());
         } else {
-            ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
-        };
-        let memory = parents.memory.and_then(|parent| {
-            let limit = limits.memory_bytes.to_string();
-            let made = make(&parent.join(&name), memory_file, &limit)?;
-            let swap = if parents.unified { 0 } else { limits.memory_bytes };
+            made.limits_memory =
+                made.limit(memory.as_deref(), "memory.limit_in_bytes", limit.clone());
             // Not there without swap accounting.
-            let _without_swap = fs::write(made.join(swap_file), swap.to_string());
-            Some(made)
-        });
+            let _without_swap = made.limit(memory.as_deref(), "memory.memsw.limit_in_bytes", limit);
+        }
         // Process 1 is not the session's own.
         let pids_max = limits.pids.saturating_add(1).to_string();
-        let pids = parents.pids.and_then(|parent| make(&parent.join(&name), "pids.max", &pids_max));
-        let cpu = limits.cpu_percent.zip(parents.cpu).and_then(|(percent, parent)| {
+        made.limits_pids = made.limit(pids.as_deref(), "pids.max", pids_max);
+        if let Some(percent) = limits.cpu_percent {
             let quota_us = percent.max(1).saturating_mul(PERIOD_US / 100);
-            match parents.unified {
-                true => make(&parent.join(&name), "cpu.max", &format!("{quota_us} {PERIOD_US}")),
+            made.limits_cpu = match parents.unified {
+                true => made.limit(cpu.as_deref(), "cpu.max", format!("{quota_us} {PERIOD_US}")),
                 // The period is PERIOD_US from the beginning.
-                false => make(&parent.join(&name), "cpu.cfs_quota_us", &quota_us.to_string()),
-            }
+                false => made.limit(cpu.as_deref(), "cpu.cfs_quota_us", quota_us.to_string()),
+            };
+        }
+        made
+    }
+
+    /// Sets a limit in the group at `path`, which is made if there is none; whether it is set.
+    fn limit(&mut self, path: Option<&Path>, file: &'static str, value: String) -> bool {
+        let Some(path) = path else { return false };
+        let found = self.groups.iter().position(|group| group.path == path);
+        let at = found.unwrap_or_else(|| {
+            self.groups.push(Group { path: path.to_owned(), limits: Vec::new() });
+            self.groups.len() - 1
         });
-        Self { memory, pids, cpu }
+        let is_set = self.groups[at].put(file, &value).is_ok();
+        if is_set {
+            self.groups[at].limits.push((file, value));
+        } else if self.groups[at].limits.is_empty() {
+            remove(path);
+            self.groups.remove(at);
+        }
+        is_set
     }
 
     pub(crate) fn limits_memory(&self) -> bool {
-        self.memory.is_some()
+        self.limits_memory
     }
 
     pub(crate) fn limits_pids(&self) -> bool {
-        self.pids.is_some()
+        self.limits_pids
     }
 
     pub(crate) fn limits_cpu(&self) -> bool {
-        self.cpu.is_some()
+        self.limits_cpu
     }
 
-    /// Moves a process in.
+    /// Moves a process in. From then on no group can be taken away.
     pub(crate) fn add(&self, pid: i32) -> io::Result<()> {
-        for group in self.paths() {
-            fs::write(group.join("cgroup.procs"), pid.to_string())?;
-        }
-        Ok(())
+        self.groups.iter().try_for_each(|group| group.put(MEMBERS, &pid.to_string()))
     }
 
-    /// Where they are, without repetition.
+    /// Where they are.
     pub(crate) fn into_paths(self) -> Vec<PathBuf> {
-        self.paths().cloned().collect()
+        self.groups.into_iter().map(|group| group.path).collect()
     }
 
     pub(crate) fn remove(self) {
-        for group in self.paths() {
-            remove(group);
-        }
+        self.groups.iter().for_each(|group| remove(&group.path));
     }
+}
 
-    fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        let pids = self.pids.iter().filter(|pids| self.memory.as_ref() != Some(*pids));
-        let earlier =
-            |cpu: &Path| [&self.memory, &self.pids].map(Option::as_deref).contains(&Some(cpu));
-        self.memory.iter().chain(pids).chain(self.cpu.iter().filter(move |cpu| !earlier(cpu)))
+impl Group {
+    /// Writes to one of its files. Where the group is not there, it is made.
+    fn put(&self, file: &str, value: &str) -> io::Result<()> {
+        let mut written = fs::write(self.path.join(file), value);
+        for _ in 0..MADE_MAX {
+            if !is_gone(&written) {
+                break;
+            }
+            match fs::create_dir(&self.path) {
+                // It is there, and has no such file.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => break,
+                made => made?,
+            }
+            let limits = self.limits.iter().map(|(file, value)| (*file, value.as_str()));
+            written = limits
+                .chain([(file, value)])
+                .try_for_each(|(file, value)| fs::write(self.path.join(file), value));
+        }
+        written
     }
+}
+
+/// Whether what was written to was taken away, before it was opened or after that.
+fn is_gone(written: &io::Result<()>) -> bool {
+    let error = written.as_ref().err().and_then(Errno::from_io_error);
+    matches!(error, Some(Errno::NOENT | Errno::NODEV))
+}
+
+fn name() -> Option<String> {
+    let mut drawn = [0; 8];
+    let full = rustix::rand::getrandom(&mut drawn, rustix::rand::GetRandomFlags::empty());
+    let drawn = full.is_ok_and(|count| count == drawn.len()).then(|| u64::from_ne_bytes(drawn))?;
+    Some(format!("{PREFIX}-{}-{drawn:016x}", rustix::process::getpid()))
 }
 
 /// Removes one empty group.
@@ -111,7 +166,8 @@ pub(crate) fn remove(group: &Path) {
     let _busy_or_gone = fs::remove_dir(group);
 }
 
-/// Removes what launchers that are dead left behind.
+/// Removes what launchers that are dead left behind. One that lives may be taken for dead, so this
+/// takes only what is empty, and a group that its launcher still means to fill is made again.
 pub(crate) fn sweep() {
     let Some(parents) = Parents::find() else { return };
     for parent in parents.memory.iter().chain(&parents.pids).chain(&parents.cpu) {
@@ -124,25 +180,12 @@ pub(crate) fn sweep() {
                 continue;
             };
             // A process that has ended has no executable, also while nobody has reaped it.
-            if fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            let executable = fs::read_link(format!("/proc/{pid}/exe"));
+            if executable.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 remove(&entry.path());
             }
         }
     }
-}
-
-fn make(group: &Path, limit_file: &str, limit: &str) -> Option<PathBuf> {
-    match fs::create_dir(group) {
-        Ok(()) => {}
-        // The same group for both controllers, or one of a dead launcher with our number.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(_) => return None,
-    }
-    if fs::write(group.join(limit_file), limit).is_err() {
-        remove(group);
-        return None;
-    }
-    Some(group.to_owned())
 }
 
 impl Parents {
@@ -192,4 +235,25 @@ fn enable_cpu(parent: &Path) -> bool {
     let control = parent.join("cgroup.subtree_control");
     let enabled = fs::read_to_string(&control).unwrap_or_default();
     enabled.split_ascii_whitespace().any(|it| it == "cpu") || fs::write(control, "+cpu").is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Group;
+    use std::fs;
+
+    #[test]
+    fn a_group_that_is_taken_away_is_made_again_with_its_limits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("group");
+        let limits = vec![("memory.max", "7".to_owned()), ("pids.max", "9".to_owned())];
+        let group = Group { path: path.clone(), limits };
+        group.put("cgroup.procs", "1").unwrap();
+        fs::remove_dir_all(&path).unwrap();
+        group.put("cgroup.procs", "2").unwrap();
+        let read = |name: &str| fs::read_to_string(path.join(name)).unwrap();
+        assert_eq!(["memory.max", "pids.max", "cgroup.procs"].map(read), ["7", "9", "2"]);
+        // What the group does not have is not looked for over and over.
+        assert!(group.put("none/of/these", "3").is_err());
+    }
 }

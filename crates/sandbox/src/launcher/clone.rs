@@ -25,8 +25,6 @@ pub(crate) struct Make<'a> {
     pub(crate) groundwork: &'a Groundwork,
     pub(crate) program: &'a [libc::sock_filter],
     pub(crate) residents: &'static [Resident],
-    /// Which session of this launcher it is.
-    pub(crate) number: u64,
     /// Nobody waits for it yet.
     pub(crate) is_spare: bool,
 }
@@ -84,7 +82,7 @@ fn refused(wall: Option<WallName>, action: &str) -> impl FnOnce(io::Error) -> Re
 
 /// Clones a session. Returns in the launcher only.
 pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Refusal> {
-    let Make { groundwork, program, residents, number, is_spare } = *make;
+    let Make { groundwork, program, residents, is_spare } = *make;
     let is_flat = groundwork.flat.is_some();
     if is_flat {
         refuse_root()?;
@@ -93,7 +91,7 @@ pub(crate) fn session(make: &Make<'_>, identity: &Identity) -> Result<Cloned, Re
         Identity::Own { mapping, .. } => Some(ViewSources::open(groundwork, Some(mapping))?),
         Identity::Single { .. } => None,
     };
-    let groups = Groups::create(number, &groundwork.limits);
+    let groups = Groups::create(&groundwork.limits);
     let (ours, theirs) = Channel::pair().map_err(refused(None, "making a socket pair"))?;
     let cloned = process::clone_into(if is_flat { 0 } else { NAMESPACES })
         .map_err(refused(Some(WallName::UserNamespace), "cloning into new namespaces"));

@@ -79,8 +79,6 @@ struct Launching {
     programs: [OnceCell<Vec<libc::sock_filter>>; 4],
     /// There were flat sessions, so that orphans of theirs may come to this process.
     adopts: bool,
-    /// How many sessions were cloned, for names of control groups.
-    cloned: u64,
     /// Of the session before.
     last: Option<Groundwork>,
     spare: Option<Spare>,
@@ -112,7 +110,6 @@ impl Launching {
             widening,
             programs,
             adopts: false,
-            cloned: 0,
             last: None,
             spare: None,
         })
@@ -206,12 +203,10 @@ impl Launching {
         if is_flat {
             self.adopt()?;
         }
-        self.cloned += 1;
         let make = Make {
             groundwork,
             program: self.program(groundwork)?,
             residents: self.residents,
-            number: self.cloned,
             is_spare,
         };
         let cloned = clone::session(&make, &self.identity)?;

@@ -4,6 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{TryRecvError, channel};
+use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -309,7 +313,41 @@ pub(crate) fn groups_of(launcher: i32) -> Vec<PathBuf> {
     found
 }
 
-fn descriptors_of(pid: i32) -> usize {
+/// A sweep that takes a launcher that lives for dead, as one in another process namespace does.
+#[test]
+fn a_session_opens_although_its_groups_are_taken_away() {
+    const TAKEN: usize = 10;
+    let mut supervised = Supervised::start(1);
+    let launcher = supervised.launcher();
+    let parents: Vec<PathBuf> =
+        groups_of(launcher).iter().map(|group| group.parent().unwrap().to_owned()).collect();
+    assert_eq!(parents.is_empty(), !is_root());
+    let (over, is_over) = channel::<()>();
+    let taken = Arc::new(AtomicUsize::new(0));
+    let (counted, prefix) = (Arc::clone(&taken), format!("cofferdam-{launcher}-"));
+    let taker = thread::spawn(move || {
+        while is_over.try_recv() == Err(TryRecvError::Empty) {
+            let entries = parents.iter().flat_map(fs::read_dir).flatten().flatten();
+            let own = entries.filter(|it| it.file_name().to_string_lossy().starts_with(&prefix));
+            // Nothing ends here, so what can be removed was about to be filled.
+            let removed = own.filter(|it| fs::remove_dir(it.path()).is_ok()).count();
+            counted.fetch_add(removed, Ordering::Relaxed);
+        }
+    });
+    for _ in 0..40 {
+        supervised.tell("open 5");
+        supervised.expect("opened");
+        if !is_root() || taken.load(Ordering::Relaxed) >= TAKEN {
+            break;
+        }
+    }
+    drop(over);
+    taker.join().unwrap();
+    // Control: groups were taken away. Without privilege there are none.
+    assert_eq!(taken.load(Ordering::Relaxed) >= TAKEN, is_root());
+}
+
+pub(crate) fn descriptors_of(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
