@@ -7,6 +7,8 @@
 
 #[path = "support/granted.rs"]
 mod granted;
+#[path = "support/soak.rs"]
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -44,6 +46,9 @@ fn main() -> ExitCode {
     }
     if let ["supervise", dir, sessions, ref spare @ ..] = args[..] {
         return supervise(dir.as_ref(), sessions.parse().unwrap_or(1), *spare == ["spare"]);
+    }
+    if let ["soak", dir] = args[..] {
+        return said(&soak::soak(dir.as_ref()));
     }
     match attack(&args) {
         Ok(got) => {
@@ -91,8 +96,11 @@ impl DenialSink for Nowhere {
 /// Holds sessions beneath `dir`, in each of which a daemon runs, and does what it reads:
 /// `open [N]`, `try`, `end`. With `spare`, the groundwork of the next one is laid in advance.
 fn supervise(dir: &Path, sessions: usize, spare: bool) -> ExitCode {
-    let done = supervise_on(dir, sessions, spare);
-    if let Err(error) = &done {
+    said(&supervise_on(dir, sessions, spare))
+}
+
+fn said(done: &Result<(), Box<dyn std::error::Error>>) -> ExitCode {
+    if let Err(error) = done {
         println!("{error:?}");
     }
     ExitCode::from(u8::from(done.is_err()))
@@ -252,6 +260,7 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             let refused = (0..times).filter(|_| std::fs::write(path, "").is_err()).count();
             Ok(format!("{refused} refused"))
         }
+        ["reap", rest @ ..] => soak::reap(rest).map(|()| "nothing is left".to_owned()),
         ["flood", mib] => flood(mib.parse().unwrap_or(1)),
         other => granted::attack(other),
     }

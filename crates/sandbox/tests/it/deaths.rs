@@ -234,7 +234,7 @@ fn a_new_launcher_takes_the_place_of_a_dead_one() {
 }
 
 /// As whoever sweeps would, which is not what is tried here.
-fn remove(dir: &Path) {
+pub(crate) fn remove(dir: &Path) {
     let done = std::process::Command::new("rm").arg("-rf").arg(dir).status().unwrap();
     assert!(done.success());
 }

@@ -15,6 +15,7 @@ mod masked;
 mod refused;
 mod rootless;
 mod runtimes;
+mod soak;
 mod spares;
 mod strays;
 mod support;

@@ -98,6 +98,11 @@ fn run_times_run() {
 }
 
 #[test]
+fn soaked_nothing_is_left() {
+    again("soak::");
+}
+
+#[test]
 fn spares_are_like_others() {
     again("spares::");
 }
