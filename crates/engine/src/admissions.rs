@@ -60,7 +60,13 @@ impl Admissions {
 
     /// Reads one.
     pub(crate) fn get(&self, run: &RunId) -> Result<Admission, Problem> {
-        let bytes = fs::read(self.path(run)).map_err(failed)?;
+        let bytes = fs::read(self.path(run)).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                let detail = "the run was pruned, and nothing can be done with it any more";
+                Problem::new(Code::NotInState, detail)
+            }
+            _ => failed(error),
+        })?;
         serde_json::from_slice(&bytes)
             .map_err(|error| Problem::new(Code::JournalCorrupt, format!("an admission: {error}")))
     }

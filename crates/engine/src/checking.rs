@@ -30,13 +30,13 @@ pub(crate) struct StoreContents {
 }
 
 impl StoreContents {
-    pub(crate) fn new(live: &Live, changeset: &Changeset) -> Self {
-        Self {
+    pub(crate) fn new(live: &Live, changeset: &Changeset) -> Result<Self, Problem> {
+        Ok(Self {
             parts: Arc::clone(&live.parts),
-            repository: Arc::clone(&live.repository),
+            repository: live.repository()?,
             base_tree: changeset.base_tree.clone(),
             tree: changeset.tree.clone(),
-        }
+        })
     }
 
     fn side(&self, side: Side) -> &ObjectId {

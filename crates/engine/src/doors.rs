@@ -12,7 +12,7 @@ use cofferdam_contract::ids::{DecisionId, RequestId, ReservationId, RunId};
 use cofferdam_contract::ports::{Decide, PortFuture, Record, Spend};
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::request::Retention;
-use cofferdam_journal::{Blob, Ledger, Page, Recorder, Redactor};
+use cofferdam_journal::{Blob, Ledger, NewEvent, Page, Recorder, Redactor};
 use cofferdam_policy::Policy;
 use cofferdam_tools::{Book, Closing, Opening, SetAside};
 
@@ -82,12 +82,30 @@ fn redacted(redactor: &Redactor, mut event: EventBody) -> EventBody {
     event
 }
 
+/// What whoever watches is told of, once it is recorded.
+struct Told(Vec<EventBody>);
+
+impl Told {
+    fn of(events: &[NewEvent]) -> Self {
+        Self(events.iter().map(|event| event.body.clone()).collect())
+    }
+
+    fn to(&self, observer: &dyn Observer) {
+        self.0.iter().for_each(|event| observer.event(event));
+    }
+}
+
 impl Record for WatchedRecord {
     fn commit(&self, events: Vec<EventBody>) -> PortFuture<'_, ()> {
         let enter = |event| self.causes.event(redacted(&self.redactor, event));
         let events: Vec<_> = events.into_iter().map(enter).collect();
-        events.iter().for_each(|event| self.observer.event(&event.body));
-        self.recorder.commit_caused(events)
+        let told = Told::of(&events);
+        let committed = self.recorder.commit_caused(events);
+        Box::pin(async move {
+            committed.await?;
+            told.to(&*self.observer);
+            Ok(())
+        })
     }
 
     fn observe(&self, event: EventBody) {
@@ -139,7 +157,6 @@ impl BookDoor {
 
     fn page(&self, event: CallEvent, blobs: Vec<Blob>) -> Page {
         let event = self.causes.event(redacted(&self.parts.redactor, EventBody::Call(event)));
-        self.observer.event(&event.body);
         Page { cause: event.id.clone(), events: vec![event], blobs }
     }
 }
@@ -153,8 +170,10 @@ impl Book for BookDoor {
             let started = Started { call, session, tool, executable, input };
             let cause = self.causes.session(&started.session);
             let page = Page { cause, ..self.page(CallEvent::Started(started), vec![blob]) };
+            let told = Told::of(&page.events);
             let reserved = self.ledger.take_up_to(BudgetKind::ToolMs, tool_ms, page).await;
             let (reservation, tool_ms) = reserved.map_err(Problem::from)?;
+            told.to(&*self.observer);
             Ok(SetAside { reservation, tool_ms })
         })
     }
@@ -171,7 +190,9 @@ impl Book for BookDoor {
                 }
             }
             let page = self.page(CallEvent::Ended(outcome.clone()), blobs);
+            let told = Told::of(&page.events);
             self.ledger.close_with(reservation, tool_ms, page).await.map_err(Problem::from)?;
+            told.to(&*self.observer);
             Ok(outcome)
         })
     }

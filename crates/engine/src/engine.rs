@@ -180,6 +180,10 @@ impl Engine {
     async fn drive(&self, live: &mut Live) -> Result<(), Problem> {
         loop {
             self.heed_stop(live).await?;
+            if live.state().is_busy() {
+                // Not the run's own end: the repository may come back.
+                live.repository()?;
+            }
             advance(live).await?;
             let waiting = self.parts.journal.take_commands(&live.run).await?;
             let Some(row) = waiting.into_iter().next() else {
@@ -190,7 +194,7 @@ impl Engine {
     }
 
     /// A stop that lies there already is heard before the next stage: one whose storage fails
-    /// again and again would never come to its inbox.
+    /// again and again, or whose repository is gone, would never come to its inbox.
     async fn heed_stop(&self, live: &mut Live) -> Result<(), Problem> {
         if !live.state().may_end() {
             return Ok(());

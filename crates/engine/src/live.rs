@@ -34,7 +34,8 @@ pub(crate) struct Live {
     pub(crate) actor: PrincipalId,
     pub(crate) request: Arc<RuntimeRequest>,
     pub(crate) policy: Arc<Policy>,
-    pub(crate) repository: Arc<Repository>,
+    /// Or why it is not there any more: then the run can be stopped, and nothing else.
+    repository: Result<Arc<Repository>, Problem>,
     pub(crate) record: Arc<dyn Record>,
     pub(crate) spend: Arc<dyn Spend>,
     pub(crate) decide: Arc<dyn Decide>,
@@ -57,7 +58,7 @@ impl Live {
     /// Opens a run from its journal.
     ///
     /// # Errors
-    /// `journal_corrupt`, or what its repository has become.
+    /// `journal_corrupt`.
     pub(crate) async fn load(
         parts: Arc<Parts>,
         hold: Hold,
@@ -81,7 +82,7 @@ impl Live {
         let (policy, request) = (Arc::new(policy), admission.request);
         let source = request.repository.source.clone();
         let of = Arc::clone(&parts);
-        let repository = blocking(move || Ok(of.broker.locate(&source)?)).await?;
+        let repository = blocking(move || Ok(of.broker.locate(&source)?)).await;
         let actor = first.actor.clone();
         let causes = Arc::new(Causes::after(Arc::clone(&parts), actor.clone(), &events));
         let recorder = parts.journal.recorder(&hold, actor.clone(), causes.moved());
@@ -113,7 +114,7 @@ impl Live {
             desk,
             attested: is_attested(&events),
             request: Arc::new(request),
-            repository: Arc::new(repository),
+            repository: repository.map(Arc::new),
             breaker: Arc::default(),
             attach: None,
             failure: None,
@@ -136,6 +137,14 @@ impl Live {
     /// Whether somebody else held the run before.
     pub(crate) fn is_taken_over(&self) -> bool {
         self.hold.epoch() > 1
+    }
+
+    /// The user's repository.
+    ///
+    /// # Errors
+    /// What it has become since the run was admitted.
+    pub(crate) fn repository(&self) -> Result<Arc<Repository>, Problem> {
+        self.repository.clone()
     }
 
     /// Why the run is to end, if it is.
@@ -278,7 +287,7 @@ impl Live {
         &self,
         ask: impl FnOnce(&Repository) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let repository = Arc::clone(&self.repository);
+        let repository = self.repository()?;
         blocking(move || Ok(ask(&repository)?)).await
     }
 
@@ -290,7 +299,7 @@ impl Live {
         &self,
         ask: impl FnOnce(&Broker, &Repository) -> Result<T, RepositoryError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let (parts, repository) = (Arc::clone(&self.parts), Arc::clone(&self.repository));
+        let (parts, repository) = (Arc::clone(&self.parts), self.repository()?);
         blocking(move || Ok(ask(&parts.broker, &repository)?)).await
     }
 }

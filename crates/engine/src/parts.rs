@@ -46,7 +46,8 @@ pub trait Profiles: Send + Sync {
 
 /// Sees what happens as it happens, for whoever watches. Must not block.
 pub trait Observer: Send + Sync {
-    /// Something was recorded.
+    /// Something was recorded; of what is only observed, such as a denial, it may still be under
+    /// way.
     fn event(&self, event: &EventBody);
 
     /// Long work goes on; `total` is 0 where it is not known.

@@ -68,10 +68,10 @@ impl RunSession {
         let policy = Arc::clone(&live.policy);
         let (run, base_tree) = (live.run.clone(), ground.base.tree.clone());
         let (layers, path, carry) = (base.layers.clone(), workspace_path.clone(), carry(live)?);
-        let repository = Arc::clone(&live.repository);
+        let repository = live.repository()?;
         let breaker = Arc::clone(&live.breaker);
-        let work_tree = live.repository.work_tree().map(Path::to_owned);
-        let of_host = work_tree.into_iter().chain([live.repository.git_dir().to_owned()]).collect();
+        let work_tree = repository.work_tree().map(Path::to_owned);
+        let of_host = work_tree.into_iter().chain([repository.git_dir().to_owned()]).collect();
         let open = blocking(move || {
             let mut nothing = std::iter::empty();
             let mut contents;
@@ -160,7 +160,7 @@ impl RunSession {
         label: &str,
     ) -> Result<Frozen, Problem> {
         let open = Arc::clone(&self.open);
-        let (parts, repository) = (Arc::clone(&live.parts), Arc::clone(&live.repository));
+        let (parts, repository) = (Arc::clone(&live.parts), live.repository()?);
         let (base_tree, label) = (base_tree.clone(), format!("{}-{label}", live.run));
         blocking(move || {
             let _writing = parts.broker.writing()?;

@@ -33,6 +33,7 @@ fn the_result_of_an_ended_run_goes_and_that_of_a_waiting_one_stays() {
     assert!(!objects.iter().any(|object| stored(&world, object)));
     assert!(stored(&world, text(&waiting, "tree")) && stored(&world, &blob("waiting\n")));
     assert_eq!(world.run(&["diff", &ended_id]).refusal(7), "not_in_state");
+    assert_eq!(world.run(&["reject", &ended_id, "--reason", "no"]).refusal(7), "not_in_state");
     assert!(world.run(&["diff"]).expect(0).contains("+waiting"));
     let applied = world.run(&["approve", "--digest", text(&waiting, "digest")]);
     applied.expect(0);

@@ -79,27 +79,28 @@ async fn refused(
     problem.detail = parts.redactor.redact_text(&problem.detail).into_inner();
     let end = End { state: EndState::Refused, problem: Some(problem.clone()) };
     let run = RunId::generate(&*parts.clock, &*parts.entropy);
-    let new = NewRun {
-        run: run.clone(),
-        actor: request.actor.clone(),
-        correlation: correlation(parts, request),
-        repository: repository_name(&request.repository.source),
-        task_type: request.task_type,
-        driver: request.driver.name().to_owned(),
-        first: EventBody::Run(RunEvent::Ended(end)),
-        shown: Shown::state("refused"),
-        idempotency: None,
-    };
-    parts.journal.start(new).await?;
+    parts.journal.start(begun(parts, &run, request, RunEvent::Ended(end))).await?;
     parts.journal.seal(&run).await?;
     Ok(problem)
 }
 
-fn correlation(parts: &Parts, request: &RuntimeRequest) -> Correlation {
-    Correlation {
-        trace: TraceId::generate(&*parts.entropy),
-        request: request.request_id.clone(),
-        correlation: request.correlation_id.clone(),
+/// A run that begins with this event.
+fn begun(parts: &Parts, run: &RunId, request: &RuntimeRequest, first: RunEvent) -> NewRun {
+    let refused = matches!(first, RunEvent::Ended(_));
+    NewRun {
+        run: run.clone(),
+        actor: request.actor.clone(),
+        correlation: Correlation {
+            trace: TraceId::generate(&*parts.entropy),
+            request: request.request_id.clone(),
+            correlation: request.correlation_id.clone(),
+        },
+        repository: repository_name(&request.repository.source),
+        task_type: request.task_type,
+        driver: request.driver.name().to_owned(),
+        first: EventBody::Run(first),
+        shown: Shown::state(if refused { "refused" } else { "preparing" }),
+        idempotency: None,
     }
 }
 
@@ -146,17 +147,8 @@ fn new_run(
         .idempotency_key
         .clone()
         .map(|key| Ok::<_, Problem>(Idempotency { key, request: asked_digest(request)? }));
-    Ok(NewRun {
-        run: run.clone(),
-        actor: request.actor.clone(),
-        correlation: correlation(parts, request),
-        repository: repository_name(&request.repository.source),
-        task_type: request.task_type,
-        driver: request.driver.name().to_owned(),
-        first: EventBody::Run(RunEvent::Admitted(admitted)),
-        shown: Shown::state("preparing"),
-        idempotency: idempotency.transpose()?,
-    })
+    let idempotency = idempotency.transpose()?;
+    Ok(NewRun { idempotency, ..begun(parts, run, request, RunEvent::Admitted(admitted)) })
 }
 
 /// The blobs that the admission names. A crash before them leaves a run whose blobs come with its

@@ -82,7 +82,7 @@ async fn patch_digest(live: &Live, phase: &Checking) -> Result<Digest, Problem> 
 }
 
 async fn gate(live: &Live, phase: &Checking, changeset: Changeset) -> Result<GateReport, Problem> {
-    let contents = StoreContents::new(live, &changeset);
+    let contents = StoreContents::new(live, &changeset)?;
     let (asks, runner) = SessionRunner::new(&phase.ground, &phase.worked.tree);
     let refusals = live.refusals().await?;
     let (policy, left_out) = (Arc::clone(&live.policy), phase.worked.left_out.clone());

@@ -261,6 +261,29 @@ async fn a_run_whose_stage_fails_again_and_again_by_storage_can_be_stopped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_repository_is_gone_is_not_over_and_can_be_stopped() {
+    let world = World::new(15);
+    let engine = world.boot(Death::NONE).await.unwrap();
+    let mut request = world.request(&["write", "file.txt", "two\n"]);
+    request.task_type = TaskType::Autonomous;
+    let run = engine.admit(request).await.unwrap().run;
+    let (here, aside) = (world.repository(), world.path("aside"));
+    std::fs::rename(&here, &aside).unwrap();
+    let gone = engine.advance(&run, Arc::new(Unobserved)).await.unwrap_err();
+    let state = engine.show(&run).await.unwrap().state;
+    assert_eq!((gone.code, state.as_str()), (Code::NotARepository, "preparing"));
+    // The control: once it is back, the run goes on.
+    std::fs::rename(&aside, &here).unwrap();
+    let view = engine.advance(&run, Arc::new(Unobserved)).await.unwrap();
+    assert_eq!(view.state, "awaiting_approval");
+    std::fs::rename(&here, &aside).unwrap();
+    let refused = command(&engine, &run, approve(&view)).await.unwrap_err();
+    assert_eq!(refused.code, Code::NotARepository);
+    let stopped = command(&engine, &run, Command::Stop {}).await.unwrap();
+    assert_eq!((stopped.view.state.as_str(), stopped.already), ("cancelled", false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_was_just_admitted_is_nobodys_orphan() {
     let world = World::new(11);
     let first = world.boot(Death::NONE).await.unwrap();
