@@ -44,6 +44,11 @@ impl Countdown {
         if self.dead.load(Ordering::SeqCst) { Err(JournalError::Crashed) } else { Ok(()) }
     }
 
+    /// The process died elsewhere.
+    pub(crate) fn die(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+    }
+
     /// Whether the journal dies now.
     pub(crate) fn dies(&mut self, moment: Moment) -> bool {
         let dies = match (self.plan, moment) {
@@ -53,7 +58,7 @@ impl Countdown {
             _ => false,
         };
         if dies {
-            self.dead.store(true, Ordering::SeqCst);
+            self.die();
         } else if moment == Moment::Before {
             self.done.fetch_add(1, Ordering::SeqCst);
         }

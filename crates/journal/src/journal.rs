@@ -150,6 +150,12 @@ impl Journal {
         self.faults.writes()
     }
 
+    /// From now on everything is refused, as if the process had died.
+    #[cfg(feature = "fault")]
+    pub fn die(&self) {
+        self.faults.die();
+    }
+
     /// Waits until everything queued is written and the files are closed. What still has a clone,
     /// a recorder or a ledger keeps the journal open until it is dropped.
     pub async fn close(self) {

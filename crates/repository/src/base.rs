@@ -94,6 +94,7 @@ impl Broker {
             drop(lock);
             let lock = Lock::take(&place.lock, Mode::Exclusive, waits)?;
             if place.ready(&waits)?.is_none() {
+                self.inner.crash_point("repository.base.before");
                 place.sweep();
                 let scratch =
                     place.bases.join(format!("{}.{}", place.key, self.inner.scratch_name()));
@@ -104,6 +105,7 @@ impl Broker {
                     let _ = fs::remove_dir_all(&scratch);
                 }
                 built?;
+                self.inner.crash_point("repository.base.after");
                 // A cache that cannot be tidied is no reason against a base that is there.
                 let _untidy = self.bound_bases();
             }

@@ -88,14 +88,14 @@ impl Broker {
         Ok(done)
     }
 
-    /// Scratch directories of processes that are gone. They hold no objects.
+    /// Scratch directories of processes that are gone. They hold no objects that anybody needs.
     fn sweep_store(&self) -> Result<(), RepositoryError> {
-        for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
-            let store = self.inner.store_dir(format);
-            for name in names(&store)? {
+        let stores = [ObjectFormat::Sha1, ObjectFormat::Sha256].map(|it| self.inner.store_dir(it));
+        for dir in stores.into_iter().chain([self.inner.mirrors_dir()]) {
+            for name in names(&dir)? {
                 let pid = name.strip_prefix("tmp-").and_then(|rest| rest.split('-').next());
                 if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                    remove(&store.join(name))?;
+                    remove(&dir.join(name))?;
                 }
             }
         }
@@ -110,7 +110,9 @@ impl Broker {
         let doomed = bases.join(format!("{key}.{}", self.inner.scratch_name()));
         fs::rename(bases.join(key), &doomed)
             .map_err(RepositoryError::io("a base could not be removed"))?;
+        self.inner.crash_point("repository.collect.before");
         remove(&doomed)?;
+        self.inner.crash_point("repository.collect.after");
         lock.retire(&path);
         Ok(true)
     }

@@ -28,6 +28,7 @@ impl Broker {
         let dir = self.inner.mirror_dir(url);
         make_dir(dir.parent().unwrap_or(&dir))?;
         let _lock = Lock::take(&dir.with_extension("lock"), Mode::Exclusive, || ())?;
+        self.inner.crash_point("repository.mirror.before");
         if !dir.join("HEAD").exists() {
             self.inner.publish_bare(&dir, ObjectFormat::Sha1)?;
         }
@@ -42,6 +43,7 @@ impl Broker {
             }
             other => other.map_err(unreachable_remote)?,
         }
+        self.inner.crash_point("repository.mirror.after");
         let used = Lock::take(&dir.with_extension("use"), Mode::Shared, || ())?;
         Ok((dir, used))
     }

@@ -44,7 +44,9 @@ impl Broker {
                 .bytes()?;
             if !listed.is_empty() {
                 let update = self.inner.own_git(&store, "update-ref");
+                self.inner.crash_point("repository.release.before");
                 update.args(["--no-deref", "--stdin"]).bytes_of(&listed)?;
+                self.inner.crash_point("repository.release.after");
             }
         }
         Ok(())
@@ -69,9 +71,11 @@ impl Broker {
             return Ok(0);
         };
         let mut removed = 0;
+        self.inner.crash_point("repository.reclaim.before");
         for format in [ObjectFormat::Sha1, ObjectFormat::Sha256] {
             removed += Store { broker: self, dir: self.inner.store_dir(format) }.reclaim()?;
         }
+        self.inner.crash_point("repository.reclaim.after");
         Ok(removed)
     }
 
@@ -81,7 +85,7 @@ impl Broker {
     /// [`RepositoryError::Io`] if one cannot be removed.
     pub fn collect_mirrors(&self, needed: &BTreeSet<String>) -> Result<u64, RepositoryError> {
         let needed: HashSet<_> = needed.iter().map(|url| self.inner.mirror_dir(url)).collect();
-        let mirrors = self.inner.options.store.join("mirrors");
+        let mirrors = self.inner.mirrors_dir();
         make_dir(&mirrors)?;
         let entries = fs::read_dir(&mirrors).map_err(failed("the mirrors could not be read"))?;
         let dirs = entries.flatten().map(|entry| entry.path());
@@ -94,7 +98,12 @@ impl Broker {
             let ours = self.inner.own_git(&dir, "for-each-ref");
             let ours = ours.args(["--count=1", "refs/heads/cofferdam"]).bytes()?;
             if !needed.contains(&dir) && ours.is_empty() {
-                fs::remove_dir_all(&dir).map_err(failed("a mirror could not be removed"))?;
+                // Renamed first: a removal that stops half-way leaves nothing that looks like one.
+                let doomed = mirrors.join(self.inner.scratch_name());
+                fs::rename(&dir, &doomed).map_err(failed("a mirror could not be removed"))?;
+                self.inner.crash_point("repository.collect.before");
+                fs::remove_dir_all(&doomed).map_err(failed("a mirror could not be removed"))?;
+                self.inner.crash_point("repository.collect.after");
                 removed += 1;
             }
         }

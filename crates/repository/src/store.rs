@@ -17,7 +17,8 @@ use crate::git::{Git, Place};
 use crate::locate::Repository;
 use crate::process::GitCommand;
 
-/// Called with the name of a point just before and just after each write outside the store.
+/// Called with the name of a point just before and just after each write: to a user's repository,
+/// to a mirror, of what the store keeps, of a base.
 pub type CrashPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
 
 /// What a broker needs to know.
@@ -123,11 +124,13 @@ impl Broker {
         label: &str,
     ) -> Result<(), RepositoryError> {
         let name = kept_name(label)?;
+        self.inner.crash_point("repository.keep.before");
         repository
             .objects_git("update-ref")
             .arg("--no-deref")
             .args([&name, object.as_str()])
             .bytes()?;
+        self.inner.crash_point("repository.keep.after");
         Ok(())
     }
 
@@ -171,7 +174,11 @@ impl Inner {
 
     pub(crate) fn mirror_dir(&self, url: &str) -> PathBuf {
         let name = Digest::of(url.as_bytes()).hex();
-        self.options.store.join("mirrors").join(format!("{}.git", &name[..32]))
+        self.mirrors_dir().join(format!("{}.git", &name[..32]))
+    }
+
+    pub(crate) fn mirrors_dir(&self) -> PathBuf {
+        self.options.store.join("mirrors")
     }
 
     /// Shared by who writes into the store; alone with who removes from it.

@@ -6,6 +6,7 @@ mod authority;
 mod budget;
 mod causes;
 mod flow;
+mod plain;
 mod refusals;
 mod scenarios;
 mod simulator;

@@ -1,39 +1,28 @@
 //! A world to run in: a repository, a state directory, and sessions that edit plain directories.
 //!
-//! Only the sandbox is replaced. What a session does is told by the executable's name: `write`
-//! writes a file, `fail` exits with 3, `nothing` does nothing, `hang` waits until it is ended,
-//! `spend` takes so many milliseconds or, if that is longer, overstays its time limit by one.
+//! Only the sandbox is replaced ([`crate::plain`]).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cofferdam_contract::capability::{CapabilityReport, WorkspaceKind};
-use cofferdam_contract::change::{FileKind, TreeChange, WorkspaceChange};
-use cofferdam_contract::denial::Denial;
-use cofferdam_contract::events::CallEnd;
-use cofferdam_contract::ids::{CallId, CorrelationId, PrincipalId, RequestId, SessionId};
-use cofferdam_contract::limits::Limits;
-use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::ids::{CorrelationId, PrincipalId, RequestId};
 use cofferdam_contract::ports::{Clock, Entropy};
-use cofferdam_contract::problem::Problem;
+use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{
     DataClassification, DriverRequest, RepositoryRequest, RepositorySource, Retention,
     RuntimeRequest, TaskType,
 };
 use cofferdam_contract::time::UtcTime;
 use cofferdam_engine::admissions::Admissions;
-use cofferdam_engine::sessions::{Left, OpenSession, SessionOrder, Sessions};
 use cofferdam_engine::{Engine, Parts, Profiles};
 use cofferdam_journal::{FaultPlan, Journal, JournalOptions, Redactor};
 use cofferdam_policy::{Profile, builtin};
-use cofferdam_repository::{Broker, BrokerOptions, CrashPoint, FETCH_TIMEOUT_MS, Git};
-use cofferdam_sandbox::{CallIo, CallResult, CallSpec, Program, SessionEnd};
-use cofferdam_tools::{Ending, Hands, Running};
+use cofferdam_repository::{Broker, BrokerOptions, FETCH_TIMEOUT_MS, Git};
+
+use crate::plain::PlainSessions;
 
 /// Time that moves a millisecond whenever somebody looks.
 #[derive(Default)]
@@ -82,6 +71,27 @@ impl Death {
     pub(crate) const NONE: Self = Self { journal: FaultPlan::Never, crossing: None };
 }
 
+/// The crossings of outside effects that one process makes, and the one at which it dies.
+#[derive(Clone)]
+pub(crate) struct Crossings {
+    crossed: Arc<Mutex<Vec<&'static str>>>,
+    dies_at: Option<u64>,
+    journal: Journal,
+}
+
+impl Crossings {
+    /// A dead process crosses nothing more, and writes nothing more.
+    pub(crate) fn cross(&self, point: &'static str) -> Result<(), Problem> {
+        let mut crossed = self.crossed.lock().unwrap();
+        if self.dies_at.is_some_and(|at| crossed.len() as u64 >= at) {
+            self.journal.die();
+            return Err(Problem::new(Code::Internal, format!("died at {point}")));
+        }
+        crossed.push(point);
+        Ok(())
+    }
+}
+
 /// What lies on disk, and so survives every death.
 pub(crate) struct World {
     dir: tempfile::TempDir,
@@ -89,7 +99,8 @@ pub(crate) struct World {
     pub(crate) profile: Profile,
     clock: Arc<Ticks>,
     entropy: Arc<Seeded>,
-    pub(crate) crossings: Arc<AtomicU64>,
+    /// What the process that was booted last has crossed.
+    crossed: Mutex<Arc<Mutex<Vec<&'static str>>>>,
     /// How long a session takes to open.
     pub(crate) opening: Duration,
 }
@@ -111,7 +122,7 @@ impl World {
             profile,
             clock: Arc::default(),
             entropy: Arc::new(Seeded::new(seed)),
-            crossings: Arc::default(),
+            crossed: Mutex::default(),
             opening: Duration::ZERO,
         };
         std::fs::create_dir(world.repository()).unwrap();
@@ -145,10 +156,14 @@ impl World {
     }
 
     pub(crate) fn git(&self, args: &[&str]) -> String {
+        self.git_in(&self.repository(), args)
+    }
+
+    pub(crate) fn git_in(&self, dir: &Path, args: &[&str]) -> String {
         let output = Command::new("git")
             .args(["-c", "user.name=tester", "-c", "user.email=tester@example.invalid"])
             .args(args)
-            .current_dir(self.repository())
+            .current_dir(dir)
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .env("GIT_AUTHOR_DATE", "2026-01-31T12:00:00Z")
@@ -175,18 +190,26 @@ impl World {
             entropy: Arc::clone(&entropy),
         };
         let journal = Journal::with_faults(options, death.journal).await?;
+        let crossed = Arc::default();
+        *self.crossed.lock().unwrap() = Arc::clone(&crossed);
+        let crossings = Crossings { crossed, dies_at: death.crossing, journal: journal.clone() };
+        let of_git = crossings.clone();
         let broker = Broker::open(BrokerOptions {
             store: self.path("store"),
             cache: self.cache.clone(),
             git: Git::find(&std::env::var_os("PATH").unwrap())?,
-            crash_point: self.crash_point(death.crossing),
+            crash_point: Arc::new(move |point| of_git.cross(point).unwrap()),
             fetch_environment: vec![],
             fetch_timeout_ms: FETCH_TIMEOUT_MS,
         })?;
         Ok(Engine::new(Parts {
             journal,
             broker,
-            sessions: Arc::new(PlainSessions { dir: self.path("sessions"), opening: self.opening }),
+            sessions: Arc::new(PlainSessions {
+                dir: self.path("sessions"),
+                opening: self.opening,
+                crossings,
+            }),
             profiles: Arc::new(OneProfile(self.profile.clone())),
             admissions: Admissions::open(&self.path("admissions"))?,
             redactor: Arc::new(Redactor::new(vec![])),
@@ -196,14 +219,16 @@ impl World {
         }))
     }
 
-    /// Dies at the n-th crossing, and at every one after it: a dead process does nothing more.
-    fn crash_point(&self, crossing: Option<u64>) -> CrashPoint {
-        let crossed = Arc::clone(&self.crossings);
-        crossed.store(0, Ordering::SeqCst);
-        Arc::new(move |point| {
-            let now = crossed.fetch_add(1, Ordering::SeqCst);
-            assert!(crossing.is_none_or(|at| now < at), "died at {point}");
-        })
+    /// The outside effects that the process that was booted last has crossed, in order.
+    pub(crate) fn crossed(&self) -> Vec<&'static str> {
+        self.crossed.lock().unwrap().lock().unwrap().clone()
+    }
+
+    /// The mirror of a URL, if there is one.
+    pub(crate) fn mirror(&self) -> Option<PathBuf> {
+        let entries = std::fs::read_dir(self.path("store/mirrors")).ok()?;
+        let mut dirs = entries.map(|entry| entry.unwrap().path());
+        dirs.find(|dir| dir.extension().is_some_and(|it| it == "git"))
     }
 
     pub(crate) fn request(&self, argv: &[&str]) -> RuntimeRequest {
@@ -245,255 +270,5 @@ struct OneProfile(Profile);
 impl Profiles for OneProfile {
     fn profile(&self, _name: &str) -> Result<Profile, Problem> {
         Ok(self.0.clone())
-    }
-}
-
-/// Sessions that are plain directories.
-struct PlainSessions {
-    dir: PathBuf,
-    opening: Duration,
-}
-
-impl Sessions for PlainSessions {
-    fn open(&self, order: SessionOrder<'_>) -> Result<Arc<dyn OpenSession>, Problem> {
-        std::thread::sleep(self.opening);
-        let dir = self.dir.join(order.session.as_str());
-        std::fs::create_dir_all(&dir).unwrap();
-        let before = read_layers(&order.base_layers);
-        for (path, bytes) in &before {
-            put(&dir, path, bytes);
-        }
-        for change in order.fill {
-            match change? {
-                TreeChange::Remove { path } => {
-                    std::fs::remove_file(dir.join(path.as_utf8().unwrap())).unwrap();
-                }
-                TreeChange::Put { path, mut content, .. } => {
-                    let mut bytes = vec![];
-                    content.read_to_end(&mut bytes).unwrap();
-                    put(&dir, path.as_utf8().unwrap(), &bytes);
-                }
-            }
-        }
-        Ok(Arc::new(PlainSession {
-            session: order.session,
-            dir,
-            before,
-            report: report(),
-            ended: Arc::default(),
-        }))
-    }
-}
-
-fn report() -> CapabilityReport {
-    CapabilityReport {
-        backend: "plain".to_owned(),
-        rootless: true,
-        kernel: "none".to_owned(),
-        landlock_abi: 0,
-        workspace: WorkspaceKind::Copy,
-        walls: vec![],
-        event_sources: vec![],
-        limits: Limits::default(),
-    }
-}
-
-fn put(dir: &Path, path: &str, bytes: &[u8]) {
-    let path = dir.join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
-}
-
-/// A base from its lowest layer up: a whiteout, the character device 0/0, takes a path away.
-fn read_layers(layers: &[PathBuf]) -> BTreeMap<String, Vec<u8>> {
-    use std::os::unix::fs::FileTypeExt as _;
-    let mut whole = BTreeMap::new();
-    for layer in layers.iter().rev() {
-        let mut dirs = vec![layer.clone()];
-        while let Some(dir) = dirs.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let entry = entry.unwrap();
-                let path = entry.path();
-                let name = path.strip_prefix(layer).unwrap().to_str().unwrap().to_owned();
-                let kind = entry.file_type().unwrap();
-                if kind.is_dir() {
-                    whole.remove(&name);
-                    dirs.extend((name != ".git").then_some(path));
-                    continue;
-                }
-                let inside = format!("{name}/");
-                whole.retain(|other: &String, _| *other != name && !other.starts_with(&inside));
-                if !kind.is_char_device() {
-                    whole.insert(name, std::fs::read(path).unwrap());
-                }
-            }
-        }
-    }
-    whole
-}
-
-fn read_all(root: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut dirs = vec![root.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-            match path.is_dir() {
-                true if name == ".git" => {}
-                true => dirs.push(path),
-                false => {
-                    found.insert(name, std::fs::read(path).unwrap());
-                }
-            }
-        }
-    }
-    found
-}
-
-type Ended = Arc<(Mutex<bool>, Condvar)>;
-
-struct PlainSession {
-    session: SessionId,
-    dir: PathBuf,
-    before: BTreeMap<String, Vec<u8>>,
-    report: CapabilityReport,
-    ended: Ended,
-}
-
-struct Done {
-    exit_code: i32,
-    hang: Option<Ended>,
-    duration_ms: u64,
-    timed_out: bool,
-}
-
-impl Running for Done {
-    fn stopper(&self) -> Box<dyn Fn() + Send> {
-        let hang = self.hang.clone();
-        Box::new(move || {
-            if let Some(ended) = &hang {
-                *ended.0.lock().unwrap() = true;
-                ended.1.notify_all();
-            }
-        })
-    }
-
-    fn wait(self: Box<Self>) -> Ending {
-        Box::pin(async move { tokio::task::spawn_blocking(|| self.end()).await.unwrap() })
-    }
-
-    fn block(self: Box<Self>) -> CallResult {
-        self.end()
-    }
-}
-
-impl Done {
-    fn end(self) -> CallResult {
-        let mut end = if self.timed_out { CallEnd::TimedOut } else { CallEnd::Exited };
-        if let Some(ended) = &self.hang {
-            let over = ended.0.lock().unwrap();
-            drop(ended.1.wait_while(over, |over| !*over).unwrap());
-            end = CallEnd::SessionLost;
-        }
-        CallResult {
-            end,
-            exit_code: (end == CallEnd::Exited).then_some(self.exit_code),
-            signal: None,
-            not_started: None,
-            stdout: b"done".to_vec(),
-            stderr: vec![],
-            truncated: false,
-            duration_ms: self.duration_ms,
-            denials: 0,
-        }
-    }
-}
-
-impl Hands for PlainSession {
-    fn session(&self) -> &SessionId {
-        &self.session
-    }
-
-    fn start(&self, spec: CallSpec, _io: CallIo) -> Result<Box<dyn Running>, Problem> {
-        let Program::Execute { executable, args } = spec.program else {
-            panic!("plain sessions have no residents");
-        };
-        let args: Vec<_> = args.iter().map(|it| it.to_str().unwrap()).collect();
-        let done = |exit_code| Done { exit_code, hang: None, duration_ms: 1, timed_out: false };
-        let done = match (executable.to_str().unwrap(), args.as_slice()) {
-            ("write", [path, text]) => {
-                put(&self.dir, path, text.as_bytes());
-                done(0)
-            }
-            ("remove", [path]) => {
-                std::fs::remove_file(self.dir.join(path)).unwrap();
-                done(0)
-            }
-            ("has", [path]) => done(i32::from(!self.dir.join(path).exists())),
-            ("fail", []) => done(3),
-            ("hang", []) => Done { hang: Some(Arc::clone(&self.ended)), ..done(0) },
-            ("spend", [ms]) => {
-                let ms: u64 = ms.parse().unwrap();
-                let timed_out = ms > spec.timeout_ms;
-                Done { duration_ms: ms.min(spec.timeout_ms + 1), timed_out, ..done(0) }
-            }
-            _ => done(0),
-        };
-        Ok(Box::new(done))
-    }
-
-    fn denials(&self, _call: &CallId) -> Vec<Denial> {
-        vec![]
-    }
-}
-
-impl OpenSession for PlainSession {
-    fn report(&self) -> &CapabilityReport {
-        &self.report
-    }
-
-    fn freeze(&self) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn thaw(&self) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn left(&self) -> Result<Left, Problem> {
-        let after = read_all(&self.dir);
-        let names: BTreeSet<_> = self.before.keys().chain(after.keys()).collect();
-        let mut changes = vec![];
-        for name in names {
-            let path = RepoPath::new(name.as_bytes()).unwrap();
-            match (self.before.get(name), after.get(name)) {
-                (before, Some(now)) if before != Some(now) => changes.push(WorkspaceChange::Put {
-                    path,
-                    kind: FileKind::File,
-                    size_bytes: now.len() as u64,
-                }),
-                (Some(_), None) => changes.push(WorkspaceChange::Remove { path }),
-                _ => {}
-            }
-        }
-        Ok(Left { changes, left_out: vec![] })
-    }
-
-    fn read(&self, path: &RepoPath) -> Result<(FileKind, u64, Box<dyn Read + Send>), Problem> {
-        let file = std::fs::File::open(self.dir.join(path.as_utf8().unwrap())).unwrap();
-        let size_bytes = file.metadata().unwrap().len();
-        Ok((FileKind::File, size_bytes, Box::new(file)))
-    }
-
-    fn end(&self) -> SessionEnd {
-        *self.ended.0.lock().unwrap() = true;
-        self.ended.1.notify_all();
-        SessionEnd::default()
-    }
-
-    fn discard(&self) {
-        self.end();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
