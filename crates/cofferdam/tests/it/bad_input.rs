@@ -280,6 +280,27 @@ fn two_gibibytes_in_the_working_tree_are_not_looked_at_and_from_a_session_left_o
 }
 
 #[test]
+fn two_gibibytes_in_the_base_commit_are_there_inside_and_stay_as_they_are() {
+    let world = World::new();
+    let large = std::fs::File::create(world.cwd.join("large.bin")).unwrap();
+    large.set_len(2 << 30).unwrap();
+    world.git(&["-c", "core.compression=1", "add", "large.bin"]);
+    world.commit("large");
+    let before = Snapshot::of(&world.cwd);
+    let script = "wc -c < large.bin; printf x | dd of=large.bin conv=notrunc status=none; \
+                  echo bye > greeting.txt";
+    let run = agent(&world, script, 0);
+    assert_eq!(printed(&world), "2147483648\n");
+    let reason = "large.bin: larger than what a result may hold";
+    assert_eq!(run["left_out"], serde_json::json!([reason]));
+    assert_eq!((text(&run, "verdict"), &run["files_changed"]), ("escalate", &1.into()));
+    let approved = approve(&world, &run);
+    let entry = |commit: &str| world.git(&["ls-tree", commit, "large.bin"]);
+    assert_eq!(entry(text(&approved, "commit")), entry("HEAD"));
+    before.assert_kept(&world.cwd, ADDED);
+}
+
+#[test]
 fn a_change_of_nothing_is_no_proposal() {
     let world = World::new();
     std::fs::write(world.cwd.join(".gitignore"), "ignored/\n*.log\n").unwrap();

@@ -117,6 +117,79 @@ fn what_was_acknowledged_before_the_disk_was_full_is_there_when_it_no_longer_is(
 }
 
 #[test]
+fn a_disk_of_the_cache_that_is_full_is_said_and_with_room_the_next_run_goes_on() {
+    let world = World::new();
+    let before = Snapshot::of(&world.cwd);
+    let script = r#"
+        cache="$HOME/.cache/cofferdam"
+        mkdir -p "$cache"
+        mount -t tmpfs -o size=4k,mode=700 tmpfs "$cache" || exit 99
+        for size in 8k 16k 24k 32k 40k 64m; do
+            mount -o "remount,size=$size" "$cache" || exit 99
+            "$COFFERDAM" run --json --task edit -- sh -c 'echo bye > greeting.txt'
+            echo "code $?"
+        done
+        "$COFFERDAM" journal verify --json
+        echo "code $?"
+    "#;
+    let all = outcomes(&in_namespace(&world, script));
+    let ([full @ .., roomy], [verified]) = all.split_at(6) else { panic!("{all:?}") };
+    let failed: Vec<_> = full.iter().filter(|(code, _)| *code != 0).collect();
+    failed.iter().for_each(|it| assert_storage_failed(it));
+    assert!(failed.len() > 2, "{full:?}");
+    assert_eq!((roomy.0, text(&roomy.1, "state")), (0, "awaiting_approval"), "{roomy:?}");
+    assert_eq!((verified.0, &verified.1["ok"]), (0, &true.into()), "{verified:?}");
+    before.assert_kept(&world.cwd, &[]);
+}
+
+/// The repository is on a disk of its own, which has 24 KiB more room for each approval.
+#[test]
+fn a_disk_of_the_repository_that_is_full_at_any_moment_of_an_effect_loses_and_repeats_nothing() {
+    let world = World::new();
+    let script = r#"
+        mkdir "$HOME/disk"
+        mount -t tmpfs -o size=8m,mode=700 tmpfs "$HOME/disk" || exit 99
+        git clone -q . "$HOME/disk/repository" || exit 99
+        cd "$HOME/disk/repository"
+        edit='head -c 200000 /dev/urandom > random.bin; echo bye > greeting.txt'
+        "$COFFERDAM" run --json --task edit -- sh -c "$edit" > "$HOME/run.json"
+        digest=$(sed 's/.*"digest":"\([^"]*\)".*/\1/' "$HOME/run.json")
+        cp -a . "$HOME/before"
+        head -c 16m /dev/zero > ../fill 2> /dev/null
+        for attempt in 1 2 3 4 5 6 7 8 9 10 11 12; do
+            "$COFFERDAM" approve --digest "$digest" --json
+            echo "code $?"
+            truncate -s -24k ../fill
+        done
+        cp -a . "$HOME/after"
+        "$COFFERDAM" journal verify --json
+        echo "code $?"
+        "$COFFERDAM" events --json
+        echo "code $?"
+    "#;
+    let all = outcomes(&in_namespace(&world, script));
+    let (attempts, [verified, events]) = all.split_at(12) else { panic!("{all:?}") };
+    let full = attempts.iter().take_while(|(code, _)| *code != 0).count();
+    assert!((2..12).contains(&full), "{attempts:?}");
+    attempts[..full].iter().for_each(assert_storage_failed);
+    for (code, approved) in &attempts[full..] {
+        assert_eq!((*code, text(approved, "state")), (0, "applied"), "{approved}");
+    }
+    assert_eq!((verified.0, &verified.1["ok"]), (0, &true.into()), "{verified:?}");
+    let events = events.1.to_string();
+    for kind in ["\"effect.intended\"", "\"effect.completed\""] {
+        assert_eq!(events.matches(kind).count(), 1, "{events}");
+    }
+    let after = world.home().join("after");
+    Snapshot::of(&world.home().join("before")).assert_kept(&after, ADDED);
+    let git = |args: &[&str]| world.git(&[&["-C", after.to_str().unwrap()], args].concat());
+    let commit = text(&attempts[full].1, "commit");
+    assert_eq!(git(&["show", &format!("{commit}:greeting.txt")]), "bye");
+    assert_eq!(git(&["rev-list", "--count", "--branches=cofferdam/*", "--not", "main"]), "1");
+    git(&["fsck", "--strict"]);
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_written_is_named_and_kept() {
     let world = World::new();
     let run = world.edit("echo bye > greeting.txt");

@@ -9,7 +9,8 @@ use cofferdam_contract::digest::Digest;
 /// A larger file is known by its length, the room it takes and its time of change.
 const READ_BYTES_MAX: u64 = 16 << 20;
 
-/// What a run may add to a repository: objects, and branches of its own.
+/// What a run may add to a repository: objects beside those that are there, and branches of its
+/// own.
 pub(crate) const ADDED: &[&str] =
     &[".git/objects", ".git/refs/heads/cofferdam", ".git/logs/refs/heads/cofferdam"];
 
@@ -38,11 +39,15 @@ impl Snapshot {
         Self(found)
     }
 
-    /// The paths that differ, but for those at or beneath `excepted`.
+    /// The paths that differ, but for those at or beneath `excepted`. Of objects only new ones are
+    /// excepted: one that was there is for ever.
     pub(crate) fn differences(&self, after: &Self, excepted: &[&str]) -> Vec<PathBuf> {
         let all = self.0.keys().chain(after.0.keys().filter(|path| !self.0.contains_key(*path)));
+        let may = |path: &PathBuf, it: &str| {
+            path.starts_with(it) && !(it.ends_with("objects") && self.0.contains_key(path))
+        };
         all.filter(|path| self.0.get(*path) != after.0.get(*path))
-            .filter(|path| !excepted.iter().any(|it| path.starts_with(it)))
+            .filter(|path| !excepted.iter().any(|it| may(path, it)))
             .cloned()
             .collect()
     }
@@ -105,4 +110,22 @@ fn each_kind_of_difference_is_seen() {
         assert_eq!(before.differences(&after, &[]), [PathBuf::from(path)]);
         assert!(before.differences(&after, &[path]).is_empty());
     }
+}
+
+#[test]
+fn objects_may_come_and_none_may_change_or_go() {
+    let world = crate::world::World::new();
+    let blob = world.git(&["rev-parse", "HEAD:greeting.txt"]);
+    let object = Path::new(".git/objects").join(&blob[..2]).join(&blob[2..]);
+    let before = Snapshot::of(&world.cwd);
+    std::fs::write(world.home().join("new"), "new\n").unwrap();
+    world.git(&["hash-object", "-w", "../home/new"]);
+    before.assert_kept(&world.cwd, ADDED);
+    let file = world.cwd.join(&object);
+    let bytes = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let differences = || before.differences(&Snapshot::of(&world.cwd), ADDED);
+    assert_eq!(differences().as_slice(), std::slice::from_ref(&object));
+    std::fs::write(&file, &bytes[1..]).unwrap();
+    assert_eq!(differences().as_slice(), std::slice::from_ref(&object));
 }

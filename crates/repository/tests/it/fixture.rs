@@ -231,8 +231,13 @@ pub(crate) fn picture(dir: &Path) -> Picture {
                 std::fs::File::open(&file).unwrap().read_to_end(&mut bytes).unwrap();
                 bytes
             };
-            let nanos = data.mtime() * 1_000_000_000 + data.mtime_nsec();
-            found.insert(file.strip_prefix(dir).unwrap().to_owned(), (data.mode(), nanos, content));
+            let path = file.strip_prefix(dir).unwrap().to_owned();
+            // Git dates an object that is written again anew, so that it is not collected.
+            let nanos = match path.starts_with(".git/objects") {
+                true => 0,
+                false => data.mtime() * 1_000_000_000 + data.mtime_nsec(),
+            };
+            found.insert(path, (data.mode(), nanos, content));
         }
     }
     found
@@ -244,9 +249,10 @@ pub(crate) fn differing(before: &Picture, after: &Picture) -> Vec<PathBuf> {
     paths.into_iter().filter(|it| before.get(*it) != after.get(*it)).cloned().collect()
 }
 
-/// Whether an owner may find this path new: an object, or a branch of ours.
-pub(crate) fn is_ours(path: &Path) -> bool {
-    path.starts_with(".git/objects") || path.starts_with(".git/refs/heads/cofferdam")
+/// Whether an owner may find this path new: an object that was not there, or a branch of ours.
+pub(crate) fn is_ours(before: &Picture, path: &Path) -> bool {
+    let new = !before.contains_key(path);
+    (new && path.starts_with(".git/objects")) || path.starts_with(".git/refs/heads/cofferdam")
 }
 
 /// A crash point that dies by panic the `nth` time that `name` is reached.

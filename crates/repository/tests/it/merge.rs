@@ -44,7 +44,7 @@ fn a_branch_that_did_not_move_is_fast_forwarded_once() {
         assert_eq!((done.already, done.outcome.after), (already, Some(commit.clone())));
     }
     let touched = |it: &std::path::PathBuf| {
-        is_ours(it)
+        is_ours(&before, it)
             || it.ends_with(".git/refs/heads/main")
             || it.ends_with(".git/logs/refs/heads/main")
     };
