@@ -7,6 +7,7 @@
 mod bench;
 mod fuzz;
 mod generate;
+mod guards;
 mod shell;
 mod test;
 mod tidy;
@@ -29,6 +30,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
         bench::main,
     ),
     ("fuzz", "[TARGET…] [--seconds N] [--keep]", "fuzzes the parsers of foreign bytes", fuzz::main),
+    ("guards", "[GUARD…]", "makes every attack with its guard off: it must be seen", guards::main),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
 ];
 

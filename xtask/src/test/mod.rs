@@ -33,6 +33,8 @@ const STEPS: &[Step] = &[
 const NEXTEST: Step =
     ("tests", &[CARGO, "nextest", "run", "--locked", "--workspace"], &[SNAPSHOTS]);
 const CARGO_TEST: Step = ("tests", &[CARGO, "test", "--locked", "--workspace"], &[SNAPSHOTS]);
+const GUARDS: Step =
+    ("guards", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "guards"], &[]);
 const DOC_TESTS: Step =
     ("examples", &[CARGO, "test", "--locked", "--workspace", "--doc", "--quiet"], &[]);
 
@@ -63,6 +65,7 @@ fn steps(runner: Runner) -> Vec<Step> {
         Runner::Nextest => steps.extend([DOC_TESTS, NEXTEST]),
         Runner::Cargo => steps.push(CARGO_TEST),
     }
+    steps.push(GUARDS);
     steps
 }
 

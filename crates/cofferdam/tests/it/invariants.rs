@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 /// Attempts to break it that each invariant has at the least.
 const ATTACKS_MIN: usize = 10;
 const INVARIANTS: usize = 9;
+/// Those whose attacks are also made with their guard off (`cargo xtask guards`).
+const GUARDED: std::ops::RangeInclusive<usize> = 4..=7;
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
@@ -89,4 +91,25 @@ fn every_attack_on_the_page_exists_and_there_are_enough() {
         faults(&format!("{}\n{fewer}{}", &page[..first.start], &page[first.end..])).len(),
         1
     );
+}
+
+/// The attacks of `guards.toml`, as the page names them.
+fn guarded() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("guards.toml")).unwrap();
+    let list: toml::Table = text.parse().unwrap();
+    let guards = list["guard"].as_array().unwrap().iter();
+    let attacks = guards.flat_map(|guard| guard["attacks"].as_array().unwrap());
+    attacks.map(|attack| attack.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn enough_attacks_are_made_with_their_guard_off_as_well() {
+    let page = std::fs::read_to_string(root().join("docs/reference/invariants.md")).unwrap();
+    let mut guarded = guarded();
+    for (number, section) in (1..).zip(attacks(&page).0) {
+        let here = section.iter().filter(|it| guarded.remove(&format!("{}::{}", it.file, it.test)));
+        let count = here.count();
+        assert!(count >= ATTACKS_MIN || !GUARDED.contains(&number), "invariant {number}: {count}");
+    }
+    assert!(guarded.is_empty(), "not on the page: {guarded:?}");
 }

@@ -45,7 +45,7 @@ fn a_longer_time_out_than_the_limit() {
     budget(&world, "", "call_timeout_ms = 500");
     let exec = |timeout: &str| {
         let args = ["exec", "--profile", "tight", "--timeout", timeout, "--json", "--"];
-        let called = world.run(&[&args[..], &["sleep", "600"]].concat()).object(124);
+        let called = world.run(&[&args[..], &["sleep", "5"]].concat()).object(124);
         called["timed_out"] == true
     };
     assert!(exec("10h"));
@@ -127,7 +127,7 @@ fn no_time_at_all() {
 fn asking_for_more_wall_time_than_the_profile_gives() {
     let world = World::new();
     budget(&world, "wall_ms = 1000", "");
-    let args = ["run", "--json", "--profile", "tight", "--wall-time", "10h", "--", "sleep", "600"];
+    let args = ["run", "--json", "--profile", "tight", "--wall-time", "10h", "--", "sleep", "5"];
     let done = world.run(&args);
     assert!(matches!(done.code, Some(2 | 3 | 5)), "{done:?}");
     budget(&world, "wall_ms = 600000", "");

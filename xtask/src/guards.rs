@@ -1,0 +1,229 @@
+//! `cargo xtask guards`: every attack on an invariant with its guard off.
+//!
+//! An attack that its guard holds says little by itself: it might be no attack at all, or nobody
+//! might look. So the guards that `guards.toml` names are taken out of a copy of the sources, one
+//! at a time, and each of their attacks must then be seen to succeed: its test fails. The copy is
+//! built once, with a switch in place of each guard, which only this command turns. The product has
+//! no switch. Must never build into the directory that the product is built into.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
+
+use crate::{Outcome, shell};
+
+/// What is guarded by what.
+const LIST: &str = "guards.toml";
+/// The copy of the sources, and what is built of it.
+const BUILT: &str = "target/guards";
+/// Longest that an attack may take, as timeout(1) is told.
+const LONGEST: [&str; 2] = ["--kill-after=5", "180"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    guard: Vec<Guard>,
+}
+
+/// One guard, wherever it stands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Guard {
+    /// What it holds.
+    name: String,
+    /// Where it stands: all of it is off at once.
+    sites: Vec<Site>,
+    /// Tests that fail without it, as `CRATE/tests/it/MODULE.rs::TEST`.
+    attacks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Site {
+    file: PathBuf,
+    /// The expression as it is written there, once.
+    on: String,
+    /// The expression without the guard.
+    off: String,
+}
+
+/// Builds the copy, makes every attack with every guard on, then with its own off.
+pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
+    let text = std::fs::read_to_string(root.join(LIST)).context(LIST)?;
+    let List { guard: mut guards } = toml::from_str(&text).context(LIST)?;
+    let copy = copy(root, &guards)?;
+    if !args.is_empty() {
+        guards.retain(|guard| args.contains(&guard.name));
+        ensure!(guards.len() == args.len(), "{LIST} does not name all of: {}", args.join(", "));
+    }
+    let attacks = Attacks { binaries: build(&copy, &guards)?, copy };
+    let switch = switch(root);
+    let off = |guard: &Guard| -> Outcome {
+        std::fs::write(&switch, &guard.name).context("the switch could not be turned")?;
+        let outcome = attacks.all_come_to(&guard.attacks, "FAILED. 0 passed; 1 failed");
+        std::fs::remove_file(&switch).context("the switch could not be turned back")?;
+        let seen = outcome?;
+        let said = if seen { "seen" } else { "NOT SEEN" };
+        println!("guards: {} off: {} of its attacks {said}", guard.name, guard.attacks.len());
+        Ok(seen)
+    };
+    let all: Vec<_> = guards.iter().flat_map(|guard| guard.attacks.iter().cloned()).collect();
+    let _ = std::fs::remove_file(&switch);
+    let mut passed = attacks.all_come_to(&all, "ok. 1 passed")?;
+    println!("guards: all on: {} attacks {}", all.len(), if passed { "held" } else { "NOT HELD" });
+    for guard in &guards {
+        passed &= off(guard)?;
+    }
+    Ok(passed)
+}
+
+/// The file that names the guard that is off.
+fn switch(root: &Path) -> PathBuf {
+    root.join(BUILT).join("off")
+}
+
+/// Copies the sources with a switch in place of each guard. What is as it was is not written, so
+/// that it is not built again.
+fn copy(root: &Path, guards: &[Guard]) -> anyhow::Result<PathBuf> {
+    let copy = root.join(BUILT).join("src");
+    let args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+    let names = shell::output(root, "git", &args)?;
+    let mut sources = BTreeMap::new();
+    for name in names.split_terminator('\0') {
+        // Deleted, and git was not told yet.
+        let Ok(bytes) = std::fs::read(root.join(name)) else { continue };
+        sources.insert(PathBuf::from(name), bytes);
+    }
+    for guard in guards {
+        for site in &guard.sites {
+            let source = sources.get_mut(&site.file).context(guard.name.clone())?;
+            *source = switched(&switch(root), guard, site, std::str::from_utf8(source)?)?.into();
+        }
+    }
+    for (name, bytes) in sources {
+        let to = copy.join(name);
+        if std::fs::read(&to).is_ok_and(|there| there == bytes) {
+            continue;
+        }
+        std::fs::create_dir_all(to.parent().unwrap_or(&copy))?;
+        std::fs::write(&to, bytes).with_context(|| to.display().to_string())?;
+    }
+    Ok(copy)
+}
+
+/// A source in which the guard can be switched off.
+fn switched(switch: &Path, guard: &Guard, site: &Site, source: &str) -> anyhow::Result<String> {
+    let (name, Site { file, on, off }) = (&guard.name, site);
+    let times = source.matches(on.as_str()).count();
+    ensure!(times == 1, "{LIST}: {name}: {} has its text {times} times, not once", file.display());
+    let is_off = format!("::std::fs::read({switch:?}).is_ok_and(|it| it == b{name:?})");
+    Ok(source.replace(on.as_str(), &format!("match {is_off} {{ true => {off}, false => {on} }}")))
+}
+
+/// Builds the tests of every crate whose tests attack, and says where they are.
+fn build(copy: &Path, guards: &[Guard]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let attacks = guards.iter().flat_map(|guard| &guard.attacks);
+    let crates: std::collections::BTreeSet<_> =
+        attacks.filter_map(|attack| attack.split('/').next()).collect();
+    let mut args = vec!["test", "--no-run", "--locked", "--quiet", "--test", "it"];
+    let packages: Vec<_> = crates
+        .iter()
+        .map(|name| match *name {
+            "cofferdam" => "--package=cofferdam".to_owned(),
+            name => format!("--package=cofferdam-{name}"),
+        })
+        .collect();
+    args.extend(packages.iter().map(String::as_str));
+    args.extend(["--message-format=json-render-diagnostics", "--target-dir=../built"]);
+    let built = shell::output(copy, env!("CARGO"), &args)?;
+    let mut binaries = BTreeMap::new();
+    for line in built.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).context("what cargo built")?;
+        let manifest = message["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+        let name = manifest.and_then(Path::file_name).map(|name| name.to_string_lossy());
+        if let (Some(name), "it", Some(binary)) = (
+            name,
+            message["target"]["name"].as_str().unwrap_or_default(),
+            message["executable"].as_str(),
+        ) {
+            binaries.insert(name.into_owned(), PathBuf::from(binary));
+        }
+    }
+    Ok(binaries)
+}
+
+/// The tests of the copy.
+struct Attacks {
+    copy: PathBuf,
+    /// By crate.
+    binaries: BTreeMap<String, PathBuf>,
+}
+
+impl Attacks {
+    /// Whether each of these tests comes to this; what another came to is printed.
+    fn all_come_to(&self, attacks: &[String], expected: &str) -> Outcome {
+        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut all = true;
+        for some in attacks.chunks(at_once) {
+            let made: Vec<_> = std::thread::scope(|scope| {
+                let started: Vec<_> =
+                    some.iter().map(|attack| scope.spawn(|| self.make(attack))).collect();
+                started.into_iter().map(|it| it.join()).collect()
+            });
+            for (attack, said) in some.iter().zip(made) {
+                let said = said.map_err(|_| anyhow::anyhow!("{attack} could not be made"))??;
+                if !said.contains(&format!("test result: {expected}")) {
+                    println!("{attack} did not come to: {expected}\n{said}");
+                    all = false;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Makes one attack, in a process of its own, and gives what it said.
+    fn make(&self, attack: &str) -> anyhow::Result<String> {
+        let spelled = || format!("{LIST}: {attack} is not CRATE/tests/it/MODULE.rs::TEST");
+        let (file, test) = attack.split_once(".rs::").with_context(spelled)?;
+        let (name, module) = file.split_once("/tests/it/").with_context(spelled)?;
+        let Some(binary) = self.binaries.get(name) else { bail!("{name} has no tests/it") };
+        let output = Command::new("timeout")
+            .args(LONGEST)
+            .arg(binary)
+            .args(["--exact", &format!("{}::{test}", module.replace('/', "::"))])
+            .env("INSTA_UPDATE", "no")
+            .current_dir(self.copy.join("crates").join(name))
+            .stdin(Stdio::null())
+            .output()
+            .context("timeout")?;
+        Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Guard, Site, switched};
+    use std::path::Path;
+
+    fn guard(on: &str) -> Guard {
+        let site = Site { file: "a.rs".into(), on: on.to_owned(), off: "true".to_owned() };
+        Guard { name: "may".to_owned(), sites: vec![site], attacks: vec![] }
+    }
+
+    #[test]
+    fn a_switch_stands_in_place_of_a_guard_that_is_written_once() {
+        let source = "if may() { go(); }";
+        let made = |on: &str| {
+            let guard = guard(on);
+            switched(Path::new("/x/off"), &guard, &guard.sites[0], source)
+        };
+        let expected = "if match ::std::fs::read(\"/x/off\").is_ok_and(|it| it == b\"may\") \
+                        { true => true, false => may() } { go(); }";
+        assert_eq!(made("may()").unwrap(), expected);
+        assert!(made("must()").is_err());
+        assert!(made("()").is_err(), "twice");
+    }
+}
