@@ -29,6 +29,7 @@ pub const NARROWING_BYTES_MAX: usize = 64 << 10;
 pub const OPERATOR_ONLY: &[&str] = &[
     "extends",
     "description",
+    "task_type",
     "session.boundary",
     "session.workspace_path",
     "session.workspace_kind",

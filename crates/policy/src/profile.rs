@@ -10,6 +10,7 @@ use cofferdam_contract::capability::{Boundary, WallName, WorkspaceKind};
 use cofferdam_contract::grant::GrantClass;
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::mount::Cache;
+use cofferdam_contract::request::TaskType;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,8 @@ fn not_parsed(error: &toml::de::Error) -> PolicyError {
 pub struct Profile {
     /// For people.
     pub description: String,
+    /// `assist`: a crash ends a run. `autonomous`: it goes on when it is resumed.
+    pub task_type: TaskType,
     /// How much one session may use.
     pub limits: Limits,
     /// How much one run may spend.

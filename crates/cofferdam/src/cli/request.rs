@@ -8,7 +8,7 @@ use cofferdam_contract::ids::{CorrelationId, RequestId};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{
     DataClassification, DriverRequest, REQUEST_VERSION, RepositoryRequest, Retention,
-    RuntimeRequest, TaskType,
+    RuntimeRequest,
 };
 
 use super::Edge;
@@ -83,8 +83,7 @@ impl Ground {
         };
         let budget = wanted.wall_time.map(|time| self.budget(edge, &profile, time)).transpose()?;
         let now = cofferdam_contract::ports::Clock::now(&SystemClock);
-        let task_type =
-            if profile == "autonomous" { TaskType::Autonomous } else { TaskType::Assist };
+        let task_type = edge.configuration.profile(&profile)?.task_type;
         Ok(RuntimeRequest {
             contract_version: REQUEST_VERSION.to_owned(),
             request_id: RequestId::generate(&SystemClock, &SystemEntropy),

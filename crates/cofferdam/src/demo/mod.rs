@@ -50,10 +50,18 @@ pub(crate) async fn show(
     extends: &str,
 ) -> Result<Ending, Problem> {
     let started = std::time::Instant::now();
-    let stage = Stage { edge };
-    stage.title("1  a scratch clone, a planted secret, a session behind walls");
     let scratch = Scratch::of(source)?;
     let configuration = scratch.configuration(extends)?;
+    // The demo's own profile is in no configuration but the scratch one.
+    let edge = Edge {
+        screen: edge.screen,
+        dirs: scratch.dirs(),
+        configuration: configuration.clone(),
+        principal: edge.principal.clone(),
+        cwd: edge.cwd.clone(),
+    };
+    let stage = Stage { edge: &edge };
+    stage.title("1  a scratch clone, a planted secret, a session behind walls");
     let engine = wiring::engine(&scratch.dirs(), &configuration).await?;
     let before = scratch.snapshot();
     let (view, task) = run(&stage, &scratch, &engine).await?;

@@ -113,9 +113,9 @@ const SETUP: &str = "extends = \"autonomous\"\n[session]\nsetup = [\"dd\", \"if=
 #[test]
 fn a_run_that_is_killed_after_its_checkpoint_is_restored_from_it() {
     let world = World::new();
-    world.configure("profiles/autonomous.toml", SETUP);
+    world.configure("profiles/long.toml", SETUP);
     let script = format!("git hash-object made.bin; {}", agent(&world));
-    let args = ["run", "--profile", "autonomous", "--task", "t", "--", "sh", "-c", &script];
+    let args = ["run", "--profile", "long", "--task", "t", "--", "sh", "-c", &script];
     assert!(kill_at(&world, &args, "calling sh"));
     assert_eq!(shown(&world)["state"], "working");
     let kept = events(&world, "run.checkpointed");

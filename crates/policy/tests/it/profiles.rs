@@ -2,6 +2,7 @@
 
 use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::problem::Problem;
+use cofferdam_contract::request::TaskType;
 use cofferdam_policy::{BUILTINS, Narrowing, PolicyError, Profile, builtin};
 use proptest::prelude::*;
 
@@ -34,6 +35,8 @@ fn a_profile_says_only_what_differs() {
     let base = builtin("autonomous").unwrap();
     assert_eq!(profile.limits.pids, 7);
     assert_eq!(profile.limits.memory_bytes, base.limits.memory_bytes);
+    assert_eq!(profile.task_type, TaskType::Autonomous);
+    assert_eq!(Profile::parse("[limits]\npids = 7").unwrap().task_type, TaskType::Assist);
     assert_eq!(profile.budget, base.budget);
 }
 
