@@ -3,6 +3,7 @@
 //! This crate is the edge: it alone knows the command line, the environment, files of
 //! configuration and terminals, and `wiring` alone connects the parts of the runtime.
 
+mod attacks;
 mod cli;
 mod config;
 mod demo;

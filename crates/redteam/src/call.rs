@@ -3,6 +3,7 @@
 //! Must never know what is attempted, or whether it succeeded.
 
 use std::io::{self, Read as _, Seek as _};
+use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,11 +14,10 @@ use cofferdam_contract::limits::Limits;
 use cofferdam_contract::problem::Problem;
 use cofferdam_engine::denials::DenialBook;
 use cofferdam_engine::sessions::{OpenSession, SessionOrder};
-use cofferdam_sandbox::view::HOME;
 use cofferdam_sandbox::{CallIo, CallResult, CallSpec, Program};
 
 use crate::probe::{Attempt, Probe, Proof};
-use crate::runner::ATTEMPT_ARGUMENT;
+use crate::runner::{ATTEMPT_ARGUMENT, failed};
 use crate::scene::{Ground, Request};
 use crate::watch::{Line, Received};
 use crate::world::{Places, World};
@@ -39,14 +39,27 @@ pub(crate) struct Output {
     pub(crate) denials: Vec<Denial>,
 }
 
+/// A session that is attacked, and where things are in it.
+pub(crate) struct Attacked {
+    session: Arc<dyn OpenSession>,
+    workspace: PathBuf,
+    home: String,
+    scratch: String,
+}
+
+impl Deref for Attacked {
+    type Target = dyn OpenSession;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.session
+    }
+}
+
 impl Suite {
-    /// A session over the world's base.
-    pub(crate) fn open(
-        &self,
-        limits: Limits,
-        world: &World,
-    ) -> Result<Arc<dyn OpenSession>, Problem> {
-        self.sessions.open(SessionOrder {
+    /// A session over the world's base. Where its home and its scratch are is asked of it before
+    /// anything was attacked.
+    pub(crate) fn open(&self, limits: Limits, world: &World) -> Result<Attacked, Problem> {
+        let session = self.sessions.open(SessionOrder {
             repository: vec![],
             session: SessionId::generate(&*self.clock, &*self.entropy),
             run: RunId::generate(&*self.clock, &*self.entropy),
@@ -56,21 +69,30 @@ impl Suite {
             carry: Vec::new(),
             workspace_path: self.workspace_path.clone(),
             book: Arc::new(DenialBook::new(Arc::new(Unrecorded))),
-        })
+        })?;
+        let workspace = session.workspace_path().unwrap_or(&self.workspace_path).to_owned();
+        let mut opened =
+            Attacked { session, workspace, home: String::new(), scratch: String::new() };
+        let places = script(self, &opened, "echo \"$HOME\"; echo \"$TMPDIR\"", &Ground::new());
+        let places = String::from_utf8(places.map_err(failed)?).unwrap_or_default();
+        if let Some((home, scratch)) = places.trim_end().split_once('\n') {
+            (opened.home, opened.scratch) = (home.to_owned(), scratch.to_owned());
+        }
+        Ok(opened)
     }
 }
 
 /// What is where in a session.
-pub(crate) fn ground(suite: &Suite) -> [(String, String); 8] {
-    let workspace = suite.workspace_path.to_string_lossy();
+pub(crate) fn ground(attacked: &Attacked) -> [(String, String); 8] {
+    let workspace = attacked.workspace.to_string_lossy();
     [
         ("WORKSPACE", &*workspace),
         ("SHARED", &workspace),
         ("OWN_MOUNT", "/dev/shm"),
-        ("SESSION_HOME", HOME),
-        ("SCRATCH", "/tmp"),
+        ("SESSION_HOME", &attacked.home),
+        ("SCRATCH", &attacked.scratch),
         ("SCRATCH_SHM", "/dev/shm"),
-        ("SCRATCH_HOME", HOME),
+        ("SCRATCH_HOME", &attacked.home),
         ("LATE_MS", &LATE_MS.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -86,12 +108,17 @@ pub(crate) fn attacker(suite: &Suite) -> Program {
     Program::Execute { executable, args: vec![ATTEMPT_ARGUMENT.into()] }
 }
 
-pub(crate) fn spec(suite: &Suite, program: Program, ground: &Ground) -> CallSpec {
+pub(crate) fn spec(
+    suite: &Suite,
+    attacked: &Attacked,
+    program: Program,
+    ground: &Ground,
+) -> CallSpec {
     CallSpec {
         id: CallId::generate(&*suite.clock, &*suite.entropy),
         program,
         environment: ground.iter().map(|(k, v)| (k.into(), v.into())).collect(),
-        cwd: PathBuf::from(&suite.workspace_path),
+        cwd: attacked.workspace.clone(),
         timeout_ms: ATTEMPT_MS,
         output_bytes_max: SAID_BYTES_MAX,
         background: false,
@@ -103,7 +130,7 @@ pub(crate) fn spec(suite: &Suite, program: Program, ground: &Ground) -> CallSpec
 /// Makes the attempt in a session, and watches.
 pub(crate) fn attempt(
     suite: &Suite,
-    session: &dyn OpenSession,
+    session: &Attacked,
     probe: &Probe,
     request: Request,
     given: &[OwnedFd],
@@ -112,7 +139,7 @@ pub(crate) fn attempt(
         Attempt::Code(_) => attacker(suite),
         Attempt::Script(script) => shell(script),
     };
-    let mut spec = spec(suite, program, &request.ground);
+    let mut spec = spec(suite, session, program, &request.ground);
     let id = spec.id.clone();
     if probe.told == Some("limit.time") {
         spec.timeout_ms = SHORT_MS;
@@ -148,19 +175,19 @@ fn made(result: &CallResult) -> io::Result<()> {
 /// Runs a script in a session, and gives what it put out.
 pub(crate) fn script(
     suite: &Suite,
-    session: &dyn OpenSession,
+    session: &Attacked,
     script: &str,
     ground: &Ground,
 ) -> io::Result<Vec<u8>> {
     let io = CallIo::Captured { stdin: Vec::new() };
-    let running = session.start(spec(suite, shell(script), ground), io);
+    let running = session.start(spec(suite, session, shell(script), ground), io);
     Ok(running.map_err(io::Error::other)?.block().stdout)
 }
 
 /// Whether a session still does what it is asked.
-pub(crate) fn answers(suite: &Suite, session: &dyn OpenSession) -> bool {
+pub(crate) fn answers(suite: &Suite, session: &Attacked) -> bool {
     let io = CallIo::Captured { stdin: Vec::new() };
-    let running = session.start(spec(suite, shell("exit 3"), &Ground::new()), io);
+    let running = session.start(spec(suite, session, shell("exit 3"), &Ground::new()), io);
     running.is_ok_and(|it| it.block().exit_code == Some(3))
 }
 

@@ -32,6 +32,8 @@ pub fn attempt_main() -> ExitCode {
 
 fn carry_out(request: Request, given: Vec<OwnedFd>) -> io::Result<()> {
     let Request { probe, ground, open, plants } = request;
+    // Before it is root in a namespace of its own.
+    let is_user = !rustix::process::geteuid().is_root();
     let mut scene = Scene::new(ground, given);
     let Some(probe) = registry::find(&probe) else {
         return send(word::NO_PLACE, "there is no such probe", &[]);
@@ -39,7 +41,14 @@ fn carry_out(request: Request, given: Vec<OwnedFd>) -> io::Result<()> {
     if let Some(open) = open
         && let Err(error) = enter(open, &mut scene)
     {
-        return send(word::NO_PLACE, &error.to_string(), &[]);
+        if !is_user || open == Open::Root {
+            return send(word::NO_PLACE, &error.to_string(), &[]);
+        }
+        send(word::NO_NAMESPACES, &error.to_string(), &[])?;
+        if open == Open::Network {
+            return Ok(());
+        }
+        rustix::process::chdir(scene.at("WORKSPACE", ""))?;
     }
     if plants {
         return plant(probe, &scene);

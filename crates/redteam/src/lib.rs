@@ -7,6 +7,7 @@
 
 mod call;
 mod classes;
+mod flat;
 mod inside;
 mod listen;
 mod probe;
@@ -16,12 +17,14 @@ mod report;
 mod runner;
 mod scene;
 mod stages;
+mod victim;
 mod watch;
 mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use cofferdam_contract::digest::Digest;
 use cofferdam_contract::events::EventBody;
 use cofferdam_contract::ids::{CorrelationId, PrincipalId, RequestId};
 use cofferdam_contract::limits::Limits;
@@ -71,6 +74,8 @@ pub type Govern = Box<dyn Fn(&std::path::Path, &str) -> Result<Vec<u8>, Problem>
 pub struct Suite {
     /// Opens the sessions that are attacked.
     pub sessions: Arc<dyn Sessions>,
+    /// The program that opens them, which is this one.
+    pub binary: Digest,
     /// The name of the profile.
     pub profile_name: String,
     /// The profile.

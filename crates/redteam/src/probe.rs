@@ -88,11 +88,15 @@ pub(crate) enum Proof {
     Socket(u16, u32, u32),
     /// Two descriptors were handed over, before and after, and they are of different objects.
     Differ,
-    /// The kernel's record of the process (`/proc/PID/status`) was handed over before and after,
-    /// and in this field they differ.
+    /// A process was handed over before and after, and in this field of the kernel's record of it
+    /// (`/proc/PID/status`) they differ.
     Record(&'static str),
-    /// In the last record that was handed over this field is as the function has it.
+    /// In the record of the last process that was handed over this field is as the function has it.
     Word(&'static str, fn(&str) -> bool),
+    /// A process that was handed over has a descriptor of this kind.
+    Holds(&'static str),
+    /// A file whose path has this in it was handed over, open for writing.
+    Writable(&'static str),
     /// The kernel's record of a process of the host is not as it was.
     Victim,
     /// A byte appeared as input of a terminal of the host.
@@ -129,7 +133,7 @@ pub(crate) enum Stage {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Open {
     /// Own users (root among them), mounts, IPC and host name; the host's files, processes and
-    /// network.
+    /// network. Where an ordinary user is given no namespaces, the host as it is.
     Plain,
     /// The same with an own network, in which others' addresses are on loopback.
     Network,
@@ -153,11 +157,16 @@ pub(crate) struct Probe {
     pub(crate) open: Open,
     /// The rule of the denial that must arrive; none where the class is unobserved by design.
     pub(crate) told: Option<&'static str>,
+    /// The wall that tells it; where it is not enforced, nothing need.
+    pub(crate) teller: Option<WallName>,
     /// Why the control may be impossible on a host, which skips the probe there.
     pub(crate) needs: Option<&'static str>,
     pub(crate) stage: Stage,
     /// A wall that must be enforced, or the probe is skipped with what the report says.
     pub(crate) requires: Option<WallName>,
+    /// A wall that what is attacked belongs to. Where it is not enforced a session may have no such
+    /// thing, and a control that does not fire skips the probe.
+    pub(crate) place: Option<WallName>,
 }
 
 /// An attempt by code.
@@ -177,9 +186,11 @@ pub(crate) const fn code(
         proof,
         open: Open::Plain,
         told: None,
+        teller: None,
         needs: None,
         stage: Stage::Walls,
         requires: None,
+        place: None,
     }
 }
 
@@ -199,6 +210,11 @@ impl Probe {
     /// With the rule of its denial.
     pub(crate) const fn told(self, rule: &'static str) -> Self {
         Self { told: Some(rule), ..self }
+    }
+
+    /// With the rule of a denial that this wall tells.
+    pub(crate) const fn told_by(self, teller: WallName, rule: &'static str) -> Self {
+        Self { teller: Some(teller), ..self.told(rule) }
     }
 
     /// With another place for its control.
@@ -234,6 +250,11 @@ impl Probe {
     /// Only where this wall is enforced.
     pub(crate) const fn requires(self, wall: WallName) -> Self {
         Self { requires: Some(wall), ..self }
+    }
+
+    /// About something that is there where this wall is enforced.
+    pub(crate) const fn of(self, wall: WallName) -> Self {
+        Self { place: Some(wall), ..self }
     }
 
     /// With a look afterwards.

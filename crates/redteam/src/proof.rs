@@ -63,6 +63,12 @@ pub(crate) fn proven(proof: Proof, seen: &Seen) -> bool {
         Proof::Word(field, is_won) => {
             seen.handed.last().and_then(|last| word(last, field)).is_some_and(is_won)
         }
+        Proof::Holds(kind) => {
+            seen.handed.iter().flat_map(|it| &it.holds).any(|it| it.contains(kind))
+        }
+        Proof::Writable(path) => {
+            seen.handed.iter().any(|it| it.is_writable && it.link.contains(path))
+        }
         Proof::Victim => seen.victim_touched,
         Proof::Typed => seen.typed,
         Proof::Count(kind, least) => different(seen, kind).count() >= least,
@@ -115,6 +121,8 @@ mod tests {
             Proof::Differ,
             Proof::Record("Uid"),
             Proof::Word("Uid", |_| true),
+            Proof::Holds(""),
+            Proof::Writable(""),
             Proof::Victim,
             Proof::Typed,
             Proof::Count("", 1),
@@ -134,6 +142,13 @@ mod tests {
         assert!(proven(Proof::Record("Uid"), &seen(vec![before.clone(), after.clone()])));
         assert!(!proven(Proof::Record("Name"), &seen(vec![before.clone(), after])));
         assert!(proven(Proof::Word("Uid", |it| it == "1 1"), &seen(vec![before])));
+        let holder = Handed { holds: vec!["anon_inode:[x]".to_owned()], ..Handed::default() };
+        assert!(proven(Proof::Holds("[x]"), &seen(vec![holder])));
+        let file = |is_writable| {
+            seen(vec![Handed { link: "/a".to_owned(), is_writable, ..Handed::default() }])
+        };
+        assert!(proven(Proof::Writable("/a"), &file(true)));
+        assert!(!proven(Proof::Writable("/a"), &file(false)));
         let one = Handed { identity: (1, 2, 3), ..Handed::default() };
         assert!(!proven(Proof::Differ, &seen(vec![one.clone(), one.clone()])));
         assert!(proven(Proof::Differ, &seen(vec![one, Handed::default()])));

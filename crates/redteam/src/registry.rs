@@ -2,6 +2,8 @@
 //!
 //! Must never know more of a probe than its line says.
 
+use cofferdam_contract::capability::WallName;
+
 use crate::classes::{
     credentials, host, kernel, neighbours, network, persistence, read, resources, write,
 };
@@ -66,6 +68,10 @@ pub struct Listed {
     pub wall: &'static str,
     /// The rule of the denial that must arrive.
     pub told: Option<&'static str>,
+    /// The wall that tells it; where it is not enforced, it need not arrive.
+    pub teller: Option<WallName>,
+    /// The wall without which there may be nothing to attack, or nothing to hold it.
+    pub without: Option<WallName>,
 }
 
 /// Every probe, in order.
@@ -76,6 +82,8 @@ pub fn listed() -> Vec<Listed> {
         tries: probe.tries,
         wall: probe.wall,
         told: probe.told,
+        teller: probe.teller,
+        without: probe.requires.or(probe.place),
     };
     ALL.iter().flat_map(|(class, all)| all.iter().map(|probe| of(class, probe))).collect()
 }

@@ -5,7 +5,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use cofferdam_contract::digest::Digest;
 use cofferdam_contract::time::UtcTime;
+use cofferdam_policy::tables::SessionRules;
 
 use crate::probe::Class;
 
@@ -65,8 +67,14 @@ pub struct ProbeResult {
 pub struct Report {
     /// Version of Cofferdam.
     pub version: String,
+    /// The program that made the sessions.
+    pub binary: Digest,
     /// The profile whose sessions were attacked.
     pub profile: String,
+    /// The rules of those sessions.
+    pub session: SessionRules,
+    /// What kept the sessions apart: `native` or `flat`.
+    pub backend: String,
     /// Whether the sessions were made by an ordinary user.
     pub rootless: bool,
     /// Kernel release.

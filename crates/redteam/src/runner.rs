@@ -10,22 +10,22 @@ use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Instant;
 
-use cofferdam_contract::capability::{CapabilityReport, WallStatus};
+use cofferdam_contract::capability::{Boundary, CapabilityReport, WallName, WallStatus};
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_engine::sessions::OpenSession;
 
-use crate::call::{self, Output};
+use crate::call::{self, Attacked, Output};
+use crate::flat;
 use crate::probe::{Class, Open, Probe, Proof, Stage};
 use crate::proof::{Seen, proven};
 use crate::registry;
 use crate::report::{EventSeen, Outcome, ProbeResult, Report};
 use crate::scene::Request;
+use crate::victim::Victim;
 use crate::watch::Line;
-use crate::world::{Secrets, Victim, World, end_left};
+use crate::world::{Secrets, World, end_left};
 use crate::{Suite, Which};
 
 /// The hidden argument that starts an attempt.
@@ -62,14 +62,16 @@ pub(crate) fn run(suite: &Suite, which: &Which) -> Result<Report, Problem> {
             }
         }
     }
-    let report = runner.session.report();
-    let (rootless, kernel) = (report.rootless, report.kernel.clone());
+    let CapabilityReport { backend, rootless, kernel, .. } = runner.session.report().clone();
     for session in [Some(&runner.session), runner.neighbour.get()].into_iter().flatten() {
         session.discard();
     }
     Ok(Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        binary: suite.binary,
         profile: suite.profile_name.clone(),
+        session: suite.policy(suite.profile.limits)?.tables().session.clone(),
+        backend,
         rootless,
         kernel,
         at,
@@ -98,13 +100,15 @@ pub(crate) struct Observed {
     pub(crate) refusal: Option<String>,
     /// Why there was no place for it.
     pub(crate) no_place: Option<String>,
+    /// Why there were no namespaces for it.
+    pub(crate) no_namespaces: Option<String>,
 }
 
 pub(crate) struct Runner<'a> {
     pub(crate) suite: &'a Suite,
     pub(crate) world: World,
-    pub(crate) session: Arc<dyn OpenSession>,
-    pub(crate) neighbour: OnceCell<Arc<dyn OpenSession>>,
+    pub(crate) session: Attacked,
+    pub(crate) neighbour: OnceCell<Attacked>,
 }
 
 impl Runner<'_> {
@@ -113,7 +117,7 @@ impl Runner<'_> {
         let started = Instant::now();
         let (attacked, control) = match probe.stage {
             Stage::Walls | Stage::Successors => {
-                (self.in_session(&*self.session, probe), self.in_control(probe))
+                (self.in_session(&self.session, probe), self.in_control(probe))
             }
             Stage::Limits => (self.in_limited(probe), self.in_control(probe)),
             Stage::Neighbours(_) => self.beside_neighbour(probe),
@@ -130,14 +134,18 @@ impl Runner<'_> {
         (attacked, control): (Observation, Observation),
         duration_ms: u64,
     ) -> ProbeResult {
-        let decoys = self.suite.profile.session.decoys;
-        let told = probe.told.filter(|rule| decoys || *rule != DECOY);
+        let session = &self.suite.profile.session;
+        let report = self.session.report();
+        let told = probe.told.filter(|rule| session.decoys || *rule != DECOY);
+        let told = told.filter(|_| lacking(report, probe.teller).is_none());
+        let is_flat = session.boundary == Boundary::Flat;
+        let told = told.map(|rule| if is_flat { flat::rule(rule) } else { rule });
         ProbeResult {
             name: probe.name.to_owned(),
             class,
             tries: probe.tries.to_owned(),
-            wall: probe.wall.to_owned(),
-            outcome: outcome(probe, self.session.report(), &attacked, &control),
+            wall: if is_flat { flat::wall(probe.wall) } else { probe.wall }.to_owned(),
+            outcome: outcome(probe, report, &attacked, &control),
             event: event(told, attacked.as_ref().map_or(&[][..], |it| &it.denials)),
             control_fired: control.is_ok_and(|it| it.succeeded),
             duration_ms,
@@ -145,13 +153,9 @@ impl Runner<'_> {
     }
 
     /// The attempt and its look, in a session.
-    pub(crate) fn in_session(
-        &self,
-        session: &dyn OpenSession,
-        probe: &Probe,
-    ) -> io::Result<Observed> {
+    pub(crate) fn in_session(&self, session: &Attacked, probe: &Probe) -> io::Result<Observed> {
         self.observe(probe, |mut request, given| {
-            request.ground.extend(call::ground(self.suite));
+            request.ground.extend(call::ground(session));
             let ground = request.ground.clone();
             let mut out = call::attempt(self.suite, session, probe, request, given)?;
             if let Some(look) = probe.look.filter(|_| matches!(probe.stage, Stage::Walls)) {
@@ -172,6 +176,7 @@ impl Runner<'_> {
                 self.world.open_repository()?;
                 let mark = self.world.mark(probe.name).to_string_lossy().into_owned();
                 request.ground.insert("MARK".to_owned(), mark);
+                request.ground.extend(self.world.store()?);
             }
             request.ground.extend(self.world.open_ground());
             request.open = Some(probe.open);
@@ -235,6 +240,7 @@ impl Runner<'_> {
             denials,
             refusal: received.refusal,
             no_place: received.no_place,
+            no_namespaces: received.no_namespaces,
         })
     }
 }
@@ -252,15 +258,20 @@ fn event(told: Option<&str>, denials: &[Denial]) -> EventSeen {
     }
 }
 
+/// What the report says of a wall that is not enforced.
+fn lacking(report: &CapabilityReport, wall: Option<WallName>) -> Option<&str> {
+    let wall = wall.filter(|it| report.status(*it) != WallStatus::Enforced)?;
+    let found = report.walls.iter().find(|it| it.name == wall);
+    Some(found.map_or("it is absent", |it| &it.detail))
+}
+
 fn outcome(
     probe: &Probe,
     report: &CapabilityReport,
     attacked: &Observation,
     control: &Observation,
 ) -> Outcome {
-    if let Some(wall) = probe.requires.filter(|it| report.status(*it) != WallStatus::Enforced) {
-        let found = report.walls.iter().find(|it| it.name == wall);
-        let why = found.map_or("it is absent", |it| &it.detail);
+    if let Some(why) = lacking(report, probe.requires) {
         return Outcome::Skipped(format!("the wall is not enforced here: {why}"));
     }
     let (attacked, control) = match (attacked, control) {
@@ -269,11 +280,17 @@ fn outcome(
         (Err(error), _) => return Outcome::Error(format!("in the session: {error}")),
         (_, Err(error)) => return Outcome::Error(format!("in the control: {error}")),
     };
+    if control.succeeded && attacked.no_place.is_none() {
+        return Outcome::Held;
+    }
+    if let Some(why) = lacking(report, probe.place) {
+        return Outcome::Skipped(format!("no session has it here: {why}"));
+    }
     if let Some(why) = &attacked.no_place {
         return Outcome::Error(format!("in the session: {why}"));
     }
-    if control.succeeded {
-        return Outcome::Held;
+    if let Some(why) = &control.no_namespaces {
+        return Outcome::Skipped(format!("this host does not give namespaces: {why}"));
     }
     let why = control.no_place.as_ref().or(control.refusal.as_ref());
     let why = why.map_or("nothing came of it", String::as_str);

@@ -9,12 +9,13 @@ use std::io::{self, IoSlice, IoSliceMut, Read as _, Seek as _};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
+use cofferdam_sandbox::attempt;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
 };
+use rustix::process::{Pid, PidfdFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::probe::Open;
@@ -50,6 +51,8 @@ pub(crate) mod word {
     pub(crate) const FAILED: u8 = b'f';
     /// Why the place for a control could not be made, as text.
     pub(crate) const NO_PLACE: u8 = b'p';
+    /// Why there are no namespaces for a control, as text.
+    pub(crate) const NO_NAMESPACES: u8 = b'n';
 }
 
 /// Everything at an attempt's hands.
@@ -151,9 +154,38 @@ impl Scene {
         self.hand(rustix::fs::open(path, flags, Mode::empty())?)
     }
 
-    /// Hands over the kernel's record of a process; `self` is this one.
-    pub(crate) fn hand_record(&self, process: &str) -> io::Result<()> {
-        self.hand(File::open(format!("/proc/{process}/status"))?)
+    /// Hands a process over; whoever watches looks at the kernel's record of it.
+    pub(crate) fn hand_process(&self, process: Pid) -> io::Result<()> {
+        self.hand(rustix::process::pidfd_open(process, PidfdFlags::empty())?)
+    }
+
+    /// Hands this process over.
+    pub(crate) fn hand_self(&self) -> io::Result<()> {
+        self.hand_process(rustix::process::getpid())
+    }
+
+    /// The directories of processes in `/proc`: all that it lists, or, where it cannot be listed,
+    /// those that somebody guesses who knows the own number and hears of the suite's.
+    pub(crate) fn processes(&self) -> Vec<PathBuf> {
+        const NEAR: i32 = 256;
+        let proc = PathBuf::from("/proc");
+        let Ok(listed) = std::fs::read_dir(&proc) else {
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            let near = |number: i32| number.saturating_sub(NEAR)..number.saturating_add(NEAR);
+            let guessed = near(own).chain(near(self.number("SUITE_PID"))).filter(|it| *it > 0);
+            return guessed.map(|number| proc.join(number.to_string())).collect();
+        };
+        let is_process = |path: &PathBuf| {
+            path.file_name().is_some_and(|it| it.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+        };
+        listed.flatten().map(|entry| entry.path()).filter(is_process).collect()
+    }
+
+    /// What whoever started this left open and is the suite's: whoever runs the suite may have left
+    /// more. `name` is of the ground, and says which file or socket it is.
+    pub(crate) fn left_open(&self, name: &str) -> Vec<OwnedFd> {
+        let is_it = |it: &OwnedFd| identity(it).is_ok_and(|it| it == self.get(name));
+        attempt::left_open().into_iter().filter(is_it).collect()
     }
 
     /// A descriptor that came with the request.
@@ -176,18 +208,10 @@ impl Scene {
         file.take(1 << 20).read_to_end(&mut bytes)?;
         self.say(&bytes)
     }
+}
 
-    /// A process that has read the canary into its memory, and holds it open as standard input.
-    pub(crate) fn keeper(&self) -> io::Result<Child> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "read -r kept; echo ready; exec 1>&-; kill -STOP $$; : $kept"])
-            .stdin(self.given(0)?.try_clone_to_owned()?)
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut ready = Vec::new();
-        if let Some(mut said) = child.stdout.take() {
-            said.read_to_end(&mut ready)?;
-        }
-        Ok(child)
-    }
+/// Device and inode, as the ground has them.
+pub(crate) fn identity(of: impl AsFd) -> io::Result<String> {
+    let facts = rustix::fs::fstat(of)?;
+    Ok(format!("{}:{}", facts.st_dev, facts.st_ino))
 }

@@ -5,13 +5,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::problem::Problem;
-use cofferdam_engine::sessions::OpenSession;
 use cofferdam_sandbox::CallIo;
 
-use crate::call;
+use crate::call::{self, Attacked};
 use crate::classes::resources;
 use crate::probe::{Attempt, Probe, Stage};
 use crate::proof::{Seen, proven};
@@ -20,7 +19,7 @@ use crate::scene::{Ground, Request};
 use crate::watch::Line;
 use crate::world::Secrets;
 
-/// The rule of the limit that a session stays beyond until it removes something.
+/// The rule of the limit that a session stays beyond until it removes something, where it is watched.
 const DISK: &str = "limit.disk";
 
 impl Runner<'_> {
@@ -28,17 +27,20 @@ impl Runner<'_> {
     pub(crate) fn in_limited(&self, probe: &Probe) -> io::Result<Observed> {
         let limits = resources::limits(self.suite.profile.limits);
         let session = self.suite.open(limits, &self.world).map_err(io::Error::other)?;
-        let observed = self.in_session(&*session, probe);
-        let own = probe.told == Some(DISK) || call::answers(self.suite, &*session);
-        let other = call::answers(self.suite, &*self.session);
+        let observed = self.in_session(&session, probe);
+        let own = call::answers(self.suite, &session);
+        let other = call::answers(self.suite, &self.session);
         session.discard();
         let mut observed = observed?;
-        observed.succeeded |= !own || !other;
+        let is_flat = self.suite.profile.session.boundary == Boundary::Flat;
+        let is_watched = is_flat || probe.wall == resources::WATCHED;
+        let is_full = is_watched && observed.denials.iter().any(|it| it.rule == DISK);
+        observed.succeeded |= !(own || is_full) || !other;
         Ok(observed)
     }
 
     /// The neighbour of the session that is attacked from: opened once.
-    fn neighbour(&self) -> Result<&Arc<dyn OpenSession>, Problem> {
+    fn neighbour(&self) -> Result<&Attacked, Problem> {
         if let Some(neighbour) = self.neighbour.get() {
             return Ok(neighbour);
         }
@@ -52,15 +54,15 @@ impl Runner<'_> {
         probe: &Probe,
     ) -> (io::Result<Observed>, io::Result<Observed>) {
         let neighbour = match self.neighbour() {
-            Ok(neighbour) => &**neighbour,
+            Ok(neighbour) => neighbour,
             Err(problem) => {
                 let error = || io::Error::other(problem.detail.clone());
                 return (Err(error()), Err(error()));
             }
         };
-        let from = |session: &dyn OpenSession| {
+        let from = |session: &Attacked| {
             self.observe(probe, |mut request, given| {
-                request.ground.extend(call::ground(self.suite));
+                request.ground.extend(call::ground(neighbour));
                 let plant = Request {
                     probe: request.probe.clone(),
                     ground: request.ground.clone(),
@@ -70,7 +72,8 @@ impl Runner<'_> {
                 let with: Vec<_> = given.iter().map(AsFd::as_fd).collect();
                 let (line, stdin) = Line::with(&plant, &with)?;
                 let (_, stdout, stderr) = call::output()?;
-                let spec = call::spec(self.suite, call::attacker(self.suite), &plant.ground);
+                let attacker = call::attacker(self.suite);
+                let spec = call::spec(self.suite, neighbour, attacker, &plant.ground);
                 let io = CallIo::Passed { stdin, stdout, stderr };
                 let planted = neighbour.start(spec, io).map_err(io::Error::other)?;
                 let ready = line.watch_until_handed();
@@ -82,7 +85,7 @@ impl Runner<'_> {
                 Ok(out)
             })
         };
-        (from(&*self.session), from(neighbour))
+        (from(&self.session), from(neighbour))
     }
 
     /// What governed runs leave: it is read, checked, shown and applied by the real engine. What
@@ -114,8 +117,9 @@ impl Runner<'_> {
     ) -> Result<Vec<(&'static str, Observation)>, String> {
         let text = |error: io::Error| error.to_string();
         let secrets = self.world.renew().map_err(text)?;
-        let ground = self.world.ground(&secrets, None);
-        let variables = ["OUTSIDE", "SECRET", "SECRET_DIR"];
+        let mut ground = self.world.ground(&secrets, None);
+        ground.extend(self.world.store().map_err(text)?);
+        let variables = ["OUTSIDE", "SECRET", "SECRET_DIR", "SECRET_STORE", "SECRET_BLOB"];
         let set = |name: &str| Some(format!("{name}='{}'\n", ground.get(name)?));
         let mut whole: String = variables.into_iter().filter_map(set).collect();
         for probe in probes {
@@ -152,19 +156,19 @@ impl Runner<'_> {
         for probe in those {
             let secrets = self.world.renew().map_err(failed)?;
             let mut ground: Ground = self.world.ground(&secrets, None);
-            ground.extend(call::ground(self.suite));
+            ground.extend(call::ground(&first));
             if let Attempt::Script(script) = probe.attempt {
                 let mut knowing = ground.clone();
                 knowing.insert("CANARY".to_owned(), secrets.canary.clone());
-                call::script(self.suite, &*first, script, &knowing).map_err(failed)?;
+                call::script(self.suite, &first, script, &knowing).map_err(failed)?;
             }
-            let fired = self.found(&*first, probe, &ground, &secrets);
+            let fired = self.found(&first, probe, &ground, &secrets);
             left.push((probe, ground, secrets, fired));
         }
         first.discard();
         let next = self.suite.open(self.suite.profile.limits, &self.world)?;
         let found = left.into_iter().map(|(probe, ground, secrets, fired)| {
-            (probe.name, self.found(&*next, probe, &ground, &secrets), fired)
+            (probe.name, self.found(&next, probe, &ground, &secrets), fired)
         });
         let found = found.collect();
         next.discard();
@@ -173,7 +177,7 @@ impl Runner<'_> {
 
     fn found(
         &self,
-        session: &dyn OpenSession,
+        session: &Attacked,
         probe: &Probe,
         ground: &Ground,
         secrets: &Secrets,

@@ -1,7 +1,8 @@
 //! What is seen from outside while an attempt runs: its end of the line, and what it hands over.
 //!
 //! Everything that comes over the line is the attacker's. Descriptors are looked at without being
-//! read, but for the kernel's own records of processes. Must never know which probe runs.
+//! read; what the kernel records of a process is read here, where no wall is in the way. Must never
+//! know which probe runs.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::AtFlags;
+use rustix::fs::{AtFlags, OFlags};
 use rustix::net::sockopt;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
@@ -23,11 +24,8 @@ const WATCHED: Duration = Duration::from_secs(20);
 /// Most descriptors that are looked at, and most bytes of one message.
 const HANDED_MAX: usize = 1024;
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// `PROC_SUPER_MAGIC` of `linux/magic.h`.
-const PROC: i64 = 0x9fa0;
-/// `S_IFMT` and `S_IFREG` of inode(7).
-const FILE_TYPE: u32 = 0o170_000;
-const REGULAR: u32 = 0o100_000;
+/// How the kernel calls a descriptor of a process.
+const PROCESS: &str = "[pidfd]";
 
 /// A descriptor as the kernel describes it to us.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -40,8 +38,11 @@ pub(crate) struct Handed {
     pub(crate) bytes: u64,
     /// Family, type and protocol of a socket.
     pub(crate) socket: Option<(u16, u32, u32)>,
-    /// What it says, for a record of the kernel's.
+    pub(crate) is_writable: bool,
+    /// The kernel's record of a process.
     pub(crate) record: String,
+    /// What it has open.
+    pub(crate) holds: Vec<String>,
 }
 
 /// All that came over the line.
@@ -53,6 +54,8 @@ pub(crate) struct Received {
     pub(crate) refusal: Option<String>,
     /// Why there was no place for the control.
     pub(crate) no_place: Option<String>,
+    /// Why there were no namespaces for it.
+    pub(crate) no_namespaces: Option<String>,
 }
 
 /// The watcher's end of a line.
@@ -141,6 +144,7 @@ impl Line {
             word::LISTENER => seen.listeners.extend(descriptors),
             word::FAILED => seen.refusal = Some(text()),
             word::NO_PLACE => seen.no_place = Some(text()),
+            word::NO_NAMESPACES => seen.no_namespaces = Some(text()),
             _ => {}
         }
         Ok(true)
@@ -155,29 +159,30 @@ fn look(descriptor: &OwnedFd) -> io::Result<Handed> {
     let mount =
         rustix::fs::statx(descriptor, "", AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID)
             .map_or(0, |facts| facts.stx_mnt_id);
-    let kernels = rustix::fs::fstatfs(descriptor).is_ok_and(|it| it.f_type == PROC);
-    let record = if kernels && facts.st_mode & FILE_TYPE == REGULAR {
-        record(descriptor)?
-    } else {
-        String::new()
-    };
+    let process = link.ends_with(PROCESS).then(|| process(descriptor)).flatten();
+    let (record, holds) = process.unwrap_or_default();
+    let access = rustix::fs::fcntl_getfl(descriptor)? & (OFlags::RWMODE | OFlags::PATH);
     Ok(Handed {
         link,
         identity: (facts.st_dev, facts.st_ino, mount),
         mode: facts.st_mode,
         bytes: u64::try_from(facts.st_size).unwrap_or_default(),
         socket: socket(descriptor.as_fd()),
+        is_writable: access == OFlags::WRONLY || access == OFlags::RDWR,
         record,
+        holds,
     })
 }
 
-/// A record of the kernel's, made at this moment.
-fn record(descriptor: &OwnedFd) -> io::Result<String> {
-    let mut bytes = vec![0; 16 << 10];
-    // A descriptor without the right to read says nothing.
-    let length = rustix::io::pread(descriptor, &mut bytes, 0).unwrap_or_default();
-    bytes.truncate(length);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+/// The kernel's record of a process at this moment, and what it has open.
+fn process(descriptor: &OwnedFd) -> Option<(String, Vec<String>)> {
+    let own = format!("/proc/self/fdinfo/{}", descriptor.as_raw_fd());
+    let about = std::fs::read_to_string(own).ok()?;
+    let pid: u32 = about.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()?;
+    let record = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = open.take(HANDED_MAX).filter_map(|it| std::fs::read_link(it.path()).ok());
+    Some((record, links.map(|it| it.to_string_lossy().into_owned()).collect()))
 }
 
 fn socket(descriptor: BorrowedFd<'_>) -> Option<(u16, u32, u32)> {

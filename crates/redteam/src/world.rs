@@ -8,18 +8,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use cofferdam_sandbox::attempt;
 use rustix::fs::{Mode, OFlags};
 
 use crate::listen::heard;
-use crate::scene::Ground;
+use crate::scene::{Ground, identity};
+use crate::victim::Victim;
 
 /// Files of a home that hold a credential, by the tools that read them.
 const CREDENTIALS: &[&str] = &[
@@ -66,13 +67,6 @@ pub(crate) struct Secrets {
     pub(crate) nonce: String,
 }
 
-/// A process of the host, and the kernel's record of it before the attempt.
-pub(crate) struct Victim {
-    child: Child,
-    answers: std::process::ChildStdout,
-    before: String,
-}
-
 /// The world.
 pub(crate) struct World {
     dir: PathBuf,
@@ -85,6 +79,7 @@ pub(crate) struct World {
     named_datagrams: UnixDatagram,
     at_path: UnixListener,
     in_tools: UnixListener,
+    datagrams_in_tools: UnixDatagram,
     terminal: (OwnedFd, OwnedFd),
     /// Open across execution, as a careless program leaves them: to read, to write, to send.
     inherited: [OwnedFd; 3],
@@ -121,6 +116,7 @@ impl World {
             named_datagrams: UnixDatagram::bind_addr(&datagrams)?,
             at_path: listener(&at(dir, "secret/socket"))?,
             in_tools: listener(&at(dir, "toolchain/bin/socket"))?,
+            datagrams_in_tools: UnixDatagram::bind(at(dir, "toolchain/bin/datagram"))?,
             terminal: terminal()?,
             inherited: careless(dir)?,
             inherited_end: null()?,
@@ -147,7 +143,7 @@ impl World {
         for dir in ["outside", "open", "home"] {
             empty(&at(&self.dir, dir), &[])?;
         }
-        empty(&at(&self.dir, "toolchain/bin"), &["socket"])?;
+        empty(&at(&self.dir, "toolchain/bin"), &["socket", "datagram"])?;
         empty(&at(&self.dir, "base"), &["link-to-secret", "link-to-outside"])?;
         for dir in ["outside", "open", "toolchain/bin", "base"] {
             self.write(&format!("{dir}/kept"), "kept\n", 0o644)?;
@@ -179,7 +175,8 @@ impl World {
         let port = |address: io::Result<std::net::SocketAddr>| {
             address.map_or(0, |address| address.port()).to_string()
         };
-        let victim = victim.map_or_else(String::new, |it| it.child.id().to_string());
+        let victim = victim.map_or_else(String::new, |it| it.id().to_string());
+        let identity = |of: BorrowedFd<'_>| identity(of).unwrap_or_default();
         let number =
             secrets.nonce.bytes().fold(7_u32, |sum, byte| sum * 31 % 9973 + u32::from(byte));
         let (kind, handle) =
@@ -196,6 +193,7 @@ impl World {
             ("HOST_HOME", path("home")),
             ("SOCKET", path("secret/socket")),
             ("TOOLS_SOCKET", path("toolchain/bin/socket")),
+            ("TOOLS_DATAGRAM", path("toolchain/bin/datagram")),
             ("PORT", port(self.tcp.local_addr())),
             ("PORT6", self.tcp6.as_ref().map_or("0".to_owned(), |it| port(it.local_addr()))),
             ("UDP_PORT", port(self.udp.local_addr())),
@@ -204,17 +202,12 @@ impl World {
             ("NONCE", secrets.nonce.clone()),
             ("NUMBER", (2000 + number).to_string()),
             ("HOST_PID", victim),
-            ("LEFT_SOCKET", self.left_socket()),
+            ("SUITE_PID", std::process::id().to_string()),
+            ("SECRET_IDENTITY", identity(self.inherited[0].as_fd())),
+            ("SOCKET_IDENTITY", identity(self.inherited[2].as_fd())),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
-    }
-
-    /// The socket that was left open, as `/proc` calls it.
-    fn left_socket(&self) -> String {
-        let number = self.inherited[2].as_raw_fd();
-        let link = std::fs::read_link(format!("/proc/self/fd/{number}"));
-        link.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Where the workspace of a control is, and a mount of its own.
@@ -246,6 +239,7 @@ impl World {
             self.named_datagrams.as_fd(),
             self.at_path.as_fd(),
             self.in_tools.as_fd(),
+            self.datagrams_in_tools.as_fd(),
             self.inherited_end.as_fd(),
         ];
         all.extend(self.tcp6.as_ref().map(AsFd::as_fd));
@@ -289,6 +283,17 @@ impl World {
             make_repository(&dir)?;
         }
         Ok(dir)
+    }
+
+    /// A store of git's beside the secret that has it, and the secret's name there, as somebody has it
+    /// who knows what it could be.
+    pub(crate) fn store(&self) -> io::Result<[(String, String); 2]> {
+        let (secret, store) = (at(&self.dir, "secret"), at(&self.dir, "secret/store"));
+        git(&secret, &["init", "-q", "--bare", "--template=", "store"])?;
+        let name = git(&store, &["hash-object", "-w", "../file"])?;
+        let name = String::from_utf8_lossy(&name).trim().to_owned();
+        let store = store.to_string_lossy().into_owned();
+        Ok([("SECRET_STORE".to_owned(), store), ("SECRET_BLOB".to_owned(), name)])
     }
 
     /// Makes a control's workspace such a repository.
@@ -336,21 +341,26 @@ fn make_repository(dir: &Path) -> io::Result<()> {
     std::fs::write(dir.join("kept"), "kept\n")?;
     for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "one"]]
     {
-        let done = Command::new("git")
-            .args(["-c", "user.name=a", "-c", "user.email=a@example.invalid"])
-            .args(["-c", "core.hooksPath=/dev/null"])
-            .args(args)
-            .current_dir(dir)
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .status()?;
-        if !done.success() {
-            return Err(io::Error::other("git could not make a repository"));
-        }
+        git(dir, args)?;
     }
     std::fs::create_dir_all(dir.join(".git/hooks"))
+}
+
+/// What ordinary git puts out.
+fn git(dir: &Path, args: &[&str]) -> io::Result<Vec<u8>> {
+    let done = Command::new("git")
+        .args(["-c", "user.name=a", "-c", "user.email=a@example.invalid"])
+        .args(["-c", "core.hooksPath=/dev/null"])
+        .args(args)
+        .current_dir(dir)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .stdin(Stdio::null())
+        .output()?;
+    if !done.status.success() {
+        return Err(io::Error::other("git could not make a repository"));
+    }
+    Ok(done.stdout)
 }
 
 /// Ends the processes that have `nonce` in their arguments; whether there was one. This process
@@ -413,86 +423,4 @@ fn empty(dir: &Path, but: &[&str]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-impl Victim {
-    /// A process that answers what it reads and does nothing else.
-    pub(crate) fn start() -> io::Result<Self> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", "while read -r line; do echo \"$line\"; done"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let answers = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        rustix::io::ioctl_fionbio(&answers, true)?;
-        let mut victim = Self { child, answers, before: String::new() };
-        victim.answers()?;
-        victim.before = victim.record();
-        Ok(victim)
-    }
-
-    /// Asks it and waits for the answer. A signal that it was sent takes effect before it answers,
-    /// so there is nothing to wait for where it does not: it has ended, or it stands still.
-    fn answers(&mut self) -> io::Result<bool> {
-        let asked = self.child.stdin.as_mut().map(|it| it.write_all(b"?\n"));
-        if !matches!(asked, Some(Ok(()))) {
-            return Ok(false);
-        }
-        let mut answer = [0; 2];
-        loop {
-            match rustix::io::read(&self.answers, &mut answer) {
-                Ok(length) => return Ok(length > 0),
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(error) => return Err(error.into()),
-            }
-            if matches!(field(self.child.id(), 0).as_str(), "T" | "t" | "Z" | "X" | "") {
-                return Ok(false);
-            }
-            std::thread::yield_now();
-        }
-    }
-
-    /// Whether it stands still or is gone, or the kernel's record of it is another one.
-    pub(crate) fn was_touched(&mut self) -> bool {
-        !self.answers().unwrap_or(false) || self.record() != self.before
-    }
-
-    /// How nice it is, and what it may use.
-    fn record(&self) -> String {
-        let pid = self.child.id();
-        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
-        format!("{} {limits}", field(pid, 16))
-    }
-}
-
-/// A field of `/proc/PID/stat`, counted from the one after the name.
-fn field(pid: u32, number: usize) -> String {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-    after_name.split(' ').nth(number).unwrap_or_default().to_owned()
-}
-
-impl Drop for Victim {
-    fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::process::{Pid, Signal, kill_process};
-
-    use super::Victim;
-
-    #[test]
-    fn a_victim_that_is_left_alone_is_untouched_and_one_that_gets_a_signal_is_not() {
-        for signal in [None, Some(Signal::STOP), Some(Signal::KILL)] {
-            let mut victim = Victim::start().unwrap();
-            if let Some(signal) = signal {
-                kill_process(Pid::from_child(&victim.child), signal).unwrap();
-            }
-            assert_eq!(victim.was_touched(), signal.is_some(), "{signal:?}");
-        }
-    }
 }

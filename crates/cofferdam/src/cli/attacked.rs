@@ -11,6 +11,7 @@ use cofferdam_redteam::{Class, Govern, Suite, Which};
 use tokio::runtime::Handle;
 
 use super::{Edge, Ground, Wanted};
+use crate::attacks;
 use crate::exit::{DONE, Ending};
 use crate::wiring::{self, SystemClock, SystemEntropy};
 
@@ -42,6 +43,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     let suite = Suite {
         govern: govern(engine, Edge::of_process(screen)?, profile.clone()),
         sessions: wiring::sessions(&edge.dirs, edge.configuration.config()?.landlock_audit)?,
+        binary: attacks::own_digest()?,
         profile: edge.configuration.profile(&profile)?,
         profile_name: profile,
         dir,

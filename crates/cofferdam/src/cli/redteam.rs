@@ -15,6 +15,7 @@ use cofferdam_sandbox::attempt;
 
 use super::Edge;
 use super::attacked::random;
+use crate::attacks;
 use crate::exit::{DONE, ESCAPED, Ending};
 use crate::output::{Screen, Table, Tone};
 use crate::wiring::OWN_EXECUTABLE;
@@ -40,6 +41,9 @@ pub(crate) struct Args {
     /// Write the result, the same object that --json prints, to this file as well
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Keep the result in the state directory, for the evidence of runs behind the same boundary
+    #[arg(long, conflicts_with = "class")]
+    keep: bool,
 }
 
 /// A class by its name.
@@ -61,6 +65,9 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     if let Some(file) = &args.output {
         write(file, &report)?;
     }
+    if args.keep {
+        attacks::keep(&edge.dirs, &report)?;
+    }
     edge.screen.show(&report, text)?;
     Ok(ending(&report))
 }
@@ -75,10 +82,7 @@ pub(super) fn ending(report: &Report) -> Ending {
 }
 
 fn write(file: &Path, report: &Report) -> Result<(), Problem> {
-    let mut bytes = serde_json::to_vec_pretty(report)
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    bytes.push(b'\n');
-    std::fs::write(file, bytes).map_err(|error| {
+    std::fs::write(file, attacks::bytes(report)?).map_err(|error| {
         let file = crate::dirs::shown(file);
         Problem::new(Code::StorageFailed, format!("{file}: {error}"))
     })

@@ -138,7 +138,7 @@ fn object<T: JsonSchema>(out: &mut String, of: &str) {
 }
 
 fn attacks(out: &mut String) {
-    let listed = cofferdam_redteam::listed();
+    let (listed, mut without) = (cofferdam_redteam::listed(), String::new());
     let _ = writeln!(
         out,
         "# Attacks of `cofferdam redteam`\n\nWhat each means, and how it is decided, is in \
@@ -156,9 +156,24 @@ fn attacks(out: &mut String) {
                 probe.class.name()
             );
         }
-        let denial = probe.told.map_or("–".to_owned(), |rule| format!("`{rule}`"));
+        let name = |wall| serde_json::to_value(wall).ok()?.as_str().map(str::to_owned);
+        let mut denial = probe.told.map_or("–".to_owned(), |rule| format!("`{rule}`"));
+        if let Some(wall) = probe.teller.and_then(name) {
+            let _ = write!(denial, " where `{wall}` is enforced");
+        }
         let _ = writeln!(out, "| `{}` | {} | {} | {denial} |", probe.name, probe.tries, probe.wall);
+        if let Some(wall) = probe.without.and_then(name) {
+            let _ = writeln!(without, "| `{}` | `{wall}` |", probe.name);
+        }
     }
+    let _ = writeln!(
+        out,
+        "\n## Where a wall is absent\n\nWithout these walls a session has nothing of the kind that \
+         could be attacked, or nothing holds it: then the attack is skipped with what the capability \
+         report says of the wall. None of these walls is enforced in sessions of the profile `flat`, \
+         the limit of memory in none of an ordinary user's.\n\n| attack | wall |\n|---|---|\n{}",
+        without.trim_end()
+    );
 }
 
 fn configuration(out: &mut String) {

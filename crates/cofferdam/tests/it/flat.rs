@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::world::{Done, World, text};
 
 /// Runs the binary as an ordinary user to whom namespaces are refused.
-fn masked(world: &World, args: &[&str]) -> Done {
+pub(crate) fn masked(world: &World, args: &[&str]) -> Done {
     let script = "echo 0 > /proc/sys/user/max_user_namespaces && \
                   exec setpriv --inh-caps=-all --ambient-caps=-all \"$@\"";
     let like = world.command::<&str>(&[]);

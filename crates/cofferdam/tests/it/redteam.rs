@@ -6,43 +6,77 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::flat::masked;
 use crate::world::{Done, World, text};
 
 const NOBODY: u32 = 65534;
 /// A host lacks some of what controls need. More than that is no test of anything.
 const SKIPPED_MAX: usize = 12;
+/// What a flat session does not have, or what nothing holds there.
+const NOT_IN_FLAT: [&str; 10] = [
+    "resources.memory-files",
+    "neighbour.shm",
+    "neighbour.arguments",
+    "neighbour.abstract",
+    "neighbour.socket-file",
+    "neighbour.server",
+    "neighbour.datagrams",
+    "neighbour.shared-memory",
+    "neighbour.messages",
+    "left.shm",
+];
 
-/// Every attack was decided, and none of a report's lines is what must not be.
+/// Every attack was decided, and none of a report's lines is what must not be. Those that were
+/// skipped because the boundary lacks something.
 #[track_caller]
-fn all_held(report: &Value) {
+fn all_held(report: &Value) -> Vec<&str> {
     let probes = report["probes"].as_array().unwrap();
     assert!(probes.len() >= 200, "{}", probes.len());
-    let mut skipped = Vec::new();
+    let (mut host, mut boundary) = (Vec::new(), Vec::new());
     for probe in probes {
         match text(probe, "outcome") {
             "held" => assert_eq!(probe["control_fired"], true, "{probe}"),
             "skipped" => {
                 let why = text(probe, "why");
-                let known = [
-                    "this host does not give ",
-                    "only root can ",
-                    "the wall is not enforced here: ",
-                ];
-                assert!(known.iter().any(|known| why.starts_with(known)), "{probe}");
-                skipped.push(text(probe, "name").to_owned());
+                let begins = |with: &[&str]| with.iter().any(|known| why.starts_with(known));
+                if begins(&["this host does not give ", "only root can "]) {
+                    host.push(text(probe, "name"));
+                } else if begins(&["the wall is not enforced here: ", "no session has it here: "]) {
+                    boundary.push(text(probe, "name"));
+                } else {
+                    panic!("{probe}");
+                }
             }
             _ => panic!("{probe}"),
         }
         assert_ne!(text(probe, "event"), "missing", "{probe}");
     }
-    assert!(skipped.len() <= SKIPPED_MAX, "{skipped:?}");
+    assert!(host.len() <= SKIPPED_MAX, "{host:?}");
+    boundary
+}
+
+/// The suite as an ordinary user runs it.
+fn as_nobody(args: &[&str]) -> Value {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = dir.path().join("cofferdam");
+    std::fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &binary).unwrap();
+    let home = dir.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
+    let mut command = Command::new(binary);
+    command.args(["redteam", "--json"]).args(args).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("HOME", &home).env("TMPDIR", &home).current_dir(&home);
+    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
+    Done::of(command.output().unwrap()).object(0)
 }
 
 #[test]
 fn every_attack_is_held_and_told_and_every_control_fires() {
     let world = World::empty();
     let report = world.run(&["redteam", "--json"]).object(0);
-    all_held(&report);
+    let lacking = all_held(&report);
+    assert!(lacking.iter().all(|it| *it == "resources.memory-files"), "{lacking:?}");
     assert_eq!(report["rootless"], !rustix::process::geteuid().is_root());
     assert!(!world.state().exists(), "it leaves nothing");
 }
@@ -53,20 +87,48 @@ fn the_same_for_an_ordinary_user() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let binary = dir.path().join("cofferdam");
-    std::fs::copy(env!("CARGO_BIN_EXE_cofferdam"), &binary).unwrap();
-    let home = dir.path().join("home");
-    std::fs::create_dir(&home).unwrap();
-    chown(&home, Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut command = Command::new(binary);
-    command.args(["redteam", "--json"]).env_clear().env("PATH", "/usr/bin:/bin");
-    command.env("HOME", &home).env("TMPDIR", &home).current_dir(&home);
-    command.uid(NOBODY).gid(NOBODY).stdin(Stdio::null());
-    let report = Done::of(command.output().unwrap()).object(0);
-    all_held(&report);
-    assert_eq!(report["rootless"], true);
+    let report = as_nobody(&[]);
+    let lacking = all_held(&report);
+    assert!(lacking.iter().all(|it| *it == "resources.memory-files"), "{lacking:?}");
+    assert_eq!((text(&report, "backend"), &report["rootless"]), ("native", &Value::Bool(true)));
+}
+
+#[test]
+fn the_same_without_namespaces_but_for_what_such_a_session_has_not() {
+    let world = World::empty();
+    let flat = ["--profile", "flat"];
+    let report = if rustix::process::geteuid().is_root() {
+        let refused = world.run(&[&["redteam"][..], &flat].concat());
+        assert_eq!(refused.refusal(6), "boundary_unavailable");
+        as_nobody(&flat)
+    } else {
+        world.run(&[&["redteam", "--json"][..], &flat].concat()).object(0)
+    };
+    assert_eq!(all_held(&report), NOT_IN_FLAT);
+    assert_eq!(text(&report, "backend"), "flat");
+}
+
+/// On a host that gives no namespaces a control is what the user may do anyway.
+#[test]
+fn where_no_control_can_be_had_an_attack_is_skipped_and_the_others_are_tried() {
+    let world = World::new();
+    let classes =
+        ["--class", "filesystem_read", "--class", "filesystem_write", "--class", "network"];
+    let args = [&["redteam", "--json", "--profile", "flat"][..], &classes].concat();
+    let report = masked(&world, &args).object(0);
+    let outcome = |name: &str| {
+        let probes = report["probes"].as_array().unwrap();
+        probes.iter().find(|it| it["name"] == name).unwrap().clone()
+    };
+    for name in ["read.absolute", "write.create", "write.tool", "network.loopback"] {
+        assert_eq!(text(&outcome(name), "outcome"), "held", "{}", outcome(name));
+        assert_eq!(outcome(name)["control_fired"], true);
+    }
+    for name in ["read.bind", "network.tcp"] {
+        let probe = outcome(name);
+        assert_eq!(text(&probe, "outcome"), "skipped", "{probe}");
+        assert!(text(&probe, "why").starts_with("this host does not give namespaces"), "{probe}");
+    }
 }
 
 /// The control of the suite itself: `debug` lets processes of a session trace one another.

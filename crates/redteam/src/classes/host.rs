@@ -19,6 +19,8 @@ pub(crate) const NATURAL: &str = "export GIT_TERMINAL_PROMPT=0 GIT_AUTHOR_NAME=a
 const HOOKS: u8 = 0;
 const SETTINGS: u8 = 1;
 const LINKS: u8 = 2;
+/// What is to stop the host ends the suite's time if it does.
+const PIPES: u8 = 3;
 
 macro_rules! hook {
     ($name:literal, $hook:literal) => {
@@ -64,6 +66,12 @@ pub(crate) const PROBES: &[Probe] = &[
     setting!(HOOKS, "host.remote", "a remote that is a command", "git config protocol.ext.allow always; git remote add left \"ext::sh -c touch% $MARK\""),
     setting!(SETTINGS, "host.upload-pack", "a remote with a program of its own", "git init -q --bare inner.git; git remote add left ./inner.git; git config remote.left.uploadpack \"touch '$MARK'; git-upload-pack\""),
     setting!(HOOKS, "host.nested", "a repository within, with a monitor", "git init -q nested && echo 1 > nested/file && git -C nested add file && git -C nested -c user.name=a -c user.email=a@example.invalid commit -qm x && git -C nested config core.fsmonitor \"touch '$MARK'; false\""),
+    script("host.alternates", "objects of a repository of the host, borrowed", GIT, Proof::Canary,
+        "echo \"$SECRET_STORE/objects\" >> .git/objects/info/alternates; git update-index --add --cacheinfo \"100644,$SECRET_BLOB,left-borrowed\"")
+        .left_in_a_run(SETTINGS),
+    script("host.pipe", "pipes, one of them in place of a file, which whoever opens them waits for", READ, Proof::Ran,
+        "mkfifo left-pipe; rm kept; mkfifo kept; echo 1 > beside")
+        .left_in_a_run(PIPES).look("timeout 1 cat -- left-pipe kept; [ $? -eq 124 ] && touch \"$MARK\""),
     setting!(LINKS, "host.git-file", "a .git that leads to a repository of the session's", "cp -r .git elsewhere; git --git-dir elsewhere config core.fsmonitor \"touch '$MARK'; false\"; rm -rf .git; echo \"gitdir: $PWD/elsewhere\" > .git"),
     script("host.link", "a link to a file of the host, where it looks for a change", READ, Proof::Canary, "ln -s \"$SECRET\" left-link").left_in_a_run(LINKS),
     script("host.directory-link", "a link to a directory of the host, in place of one", READ, Proof::Canary, "ln -s \"$SECRET_DIR\" left-directory; ln -s left-directory/file left-file").left_in_a_run(LINKS),

@@ -6,9 +6,10 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::process::{Child, Command, Stdio};
 
-use cofferdam_sandbox::attempt::{self, Namespace};
+use cofferdam_sandbox::attempt::{self, KEPT_BYTES, Keeper, Namespace};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{FsOpenFlags, MountFlags, OpenTreeFlags, UnmountFlags};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal};
@@ -30,7 +31,7 @@ pub(crate) const PROBES: &[Probe] = &[
     code("kernel.users", "a user namespace", FILTER, Proof::Differ, |s| unshare(s, Namespace::User)).told(NAMESPACE),
     code("kernel.mounts", "a mount namespace", FILTER, Proof::Differ, |s| unshare(s, Namespace::Mount)).told(NAMESPACE),
     code("kernel.processes", "a process namespace", FILTER, Proof::Differ, |s| {
-        s.hand(File::open("/proc/self/ns/pid")?)?;
+        s.hand(attempt::namespace_of(own_pid(), Namespace::Pid, false)?)?;
         s.hand(attempt::clone_with(Namespace::Pid)?)
     }).told(NAMESPACE),
     code("kernel.network", "a network namespace", FILTER, Proof::Differ, |s| unshare(s, Namespace::Net)).told(NAMESPACE),
@@ -84,39 +85,33 @@ pub(crate) const PROBES: &[Probe] = &[
         .needs("performance counters to users").told(KERNEL),
     code("kernel.faults", "handling its own page faults", FILTER, Proof::Kind("[userfaultfd]"), |s| s.hand(attempt::user_faults()?))
         .needs("user faults").told(KERNEL),
-    code("kernel.ring", "io_uring, which goes round every filter", FILTER, Proof::Word("SqMask", |_| true), |s| {
-        use std::os::fd::AsRawFd as _;
-        // The kernel does not let a ring be handed over, so it is its record.
-        let ring = attempt::io_uring()?;
-        s.hand(File::open(format!("/proc/self/fdinfo/{}", ring.as_raw_fd()))?)
+    code("kernel.ring", "io_uring, which goes round every filter", FILTER, Proof::Holds("[io_uring]"), |s| {
+        // The kernel does not let a ring be handed over, so it is who holds it.
+        let _ring = attempt::io_uring()?;
+        s.hand_self()
     }).needs("io_uring"),
     code("kernel.fanotify", "watching a file system", FILTER, Proof::Kind("[fanotify]"), |s| s.hand(attempt::fanotify()?))
         .needs("fanotify to users").told(KERNEL),
     code("kernel.trace", "tracing a process", FILTER, Proof::Word("TracerPid", |it| it != "0"), |s| {
-        with(idle()?, |pid| {
-            let traced = attempt::trace(pid);
-            s.hand_record(&pid.to_string())?;
-            traced
-        })
+        let mut child = idle()?;
+        let pid = Pid::from_child(&child);
+        let traced = attempt::trace(pid.as_raw_nonzero().get());
+        let handed = s.hand_process(pid);
+        let _gone = child.kill();
+        child.wait()?;
+        traced.and(handed)
     }).needs("tracing to users").told(TRACE),
     code("kernel.memory", "the memory of another process", FILTER, Proof::Canary, |s| {
-        with(s.keeper()?, |pid| {
-            let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"))?;
-            let heap = maps.lines().find(|line| line.ends_with("[heap]")).unwrap_or_default();
-            let range = heap.split_once(' ').and_then(|(range, _)| range.split_once('-'));
-            let (from, to) = range.ok_or(io::ErrorKind::NotFound)?;
-            let number = |text| usize::from_str_radix(text, 16).map_err(io::Error::other);
-            let (from, to) = (number(from)?, number(to)?);
-            s.say(&attempt::read_memory(pid, from, to.saturating_sub(from).min(1 << 22))?)
-        })
+        let keeper = Keeper::of(s.given(0)?)?;
+        s.say(&attempt::read_memory(keeper.pid(), keeper.address(), KEPT_BYTES)?)
     }).needs("tracing to users").told(TRACE),
     code("kernel.descriptor", "a descriptor of another process", FILTER, Proof::Canary, |s| {
-        with(s.keeper()?, |pid| {
-            let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-            let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-            let taken = rustix::process::pidfd_getfd(process, 0, PidfdGetfdFlags::empty())?;
-            s.say_file(taken.into())
-        })
+        let keeper = Keeper::of(s.given(0)?)?;
+        let pid = Pid::from_raw(keeper.pid()).ok_or(io::ErrorKind::NotFound)?;
+        let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let number = s.given(0)?.as_raw_fd();
+        let taken = rustix::process::pidfd_getfd(process, number, PidfdGetfdFlags::empty())?;
+        s.say_file(taken.into())
     }).needs("tracing to users").told(TRACE),
     code("kernel.kill", "killing a process of the host", PIDS, Proof::Victim, |s| {
         Ok(rustix::process::kill_process(victim(s)?, Signal::KILL)?)
@@ -137,19 +132,18 @@ pub(crate) const PROBES: &[Probe] = &[
     code("kernel.host-name", "another host name", FILTER, Proof::Nonce, |s| {
         Ok(rustix::system::sethostname(s.get("NONCE").as_bytes())?)
     }).look("uname -n").told(PRIVILEGE),
-    code("kernel.setting", "a setting of the kernel, of its own network", "read-only /proc/sys", Proof::Nonce, |s| {
-        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("1024 {}", s.get("NUMBER")))
-    }).open(Open::Network)
-        .look("set -- $(cat /proc/sys/net/ipv4/ip_local_port_range); [ \"$2\" = \"$NUMBER\" ] && echo \"$NONCE\""),
+    code("kernel.setting", "a setting of the kernel, of its own network", "read-only /proc/sys", Proof::Writable("ip_local_port_range"), |s| {
+        s.hand(File::options().write(true).open("/proc/sys/net/ipv4/ip_local_port_range")?)
+    }).open(Open::Network),
     code("kernel.user", "becoming another user", FILTER, Proof::Record("Uid"), |s| {
-        s.hand_record("self")?;
+        s.hand_self()?;
         let tried = attempt::become_user(1, 1);
-        s.hand_record("self")?;
+        s.hand_self()?;
         tried
     }).open(Open::Root).told(PRIVILEGE),
     code("kernel.capabilities", "every capability", "no capabilities", Proof::Word("CapEff", |it| !it.trim_matches('0').is_empty()), |s| {
         let tried = attempt::take_capabilities();
-        s.hand_record("self")?;
+        s.hand_self()?;
         tried
     }),
     code("kernel.i386", "the 32-bit system calls, which have other numbers", FILTER, Proof::Mode(0o170_000, 0o040_000), |s| {
@@ -164,8 +158,12 @@ pub(crate) const PROBES: &[Probe] = &[
     }).needs("typing into terminals").told("seccomp.terminal"),
 ];
 
-fn own(namespace: Namespace) -> io::Result<File> {
-    File::open(format!("/proc/self/ns/{}", namespace.file()))
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+fn own(namespace: Namespace) -> io::Result<OwnedFd> {
+    attempt::namespace_of(own_pid(), namespace, true)
 }
 
 fn unshare(scene: &Scene, namespace: Namespace) -> io::Result<()> {
@@ -174,7 +172,7 @@ fn unshare(scene: &Scene, namespace: Namespace) -> io::Result<()> {
     scene.hand(own(namespace)?)
 }
 
-fn directory(path: &std::path::Path) -> io::Result<std::os::fd::OwnedFd> {
+fn directory(path: &std::path::Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
@@ -195,14 +193,6 @@ fn pivot(scene: &Scene) -> io::Result<()> {
 /// A process of the attempt's own that waits to be ended.
 fn idle() -> io::Result<Child> {
     Command::new("/bin/sh").args(["-c", "kill -STOP $$"]).stdin(Stdio::null()).spawn()
-}
-
-/// Works on a process and ends it.
-fn with(mut child: Child, work: impl FnOnce(i32) -> io::Result<()>) -> io::Result<()> {
-    let worked = work(Pid::from_child(&child).as_raw_nonzero().get());
-    let _gone = child.kill();
-    child.wait()?;
-    worked
 }
 
 fn victim(scene: &Scene) -> io::Result<Pid> {

@@ -10,6 +10,7 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use cofferdam_contract::capability::WallName;
 use cofferdam_sandbox::attempt;
 
 use crate::probe::{Probe, Proof, code};
@@ -26,38 +27,40 @@ pub(crate) type Kept = Box<dyn Any>;
 
 #[rustfmt::skip]
 pub(crate) const PROBES: &[Probe] = &[
-    code("neighbour.tmp", "a file in its /tmp", MOUNTS, Proof::Canary, |s| read(s, "/tmp")).plants(|s, c| write(s, "/tmp", c)),
-    code("neighbour.shm", "a file in its /dev/shm", MOUNTS, Proof::Canary, |s| read(s, "/dev/shm")).plants(|s, c| write(s, "/dev/shm", c)),
+    code("neighbour.tmp", "a file in its /tmp", MOUNTS, Proof::Canary, |s| read(s, s.get("SCRATCH")))
+        .plants(|s, c| write(s, s.get("SCRATCH"), c)),
+    code("neighbour.shm", "a file in its /dev/shm", MOUNTS, Proof::Canary, |s| read(s, "/dev/shm"))
+        .plants(|s, c| write(s, "/dev/shm", c)).of(WallName::MountNamespace),
     code("neighbour.home", "a file in its home", MOUNTS, Proof::Canary, |s| read(s, s.get("SESSION_HOME")))
         .plants(|s, c| write(s, s.get("SESSION_HOME"), c)),
     code("neighbour.workspace", "a file in its workspace, of the same base", LAYER, Proof::Canary, |s| read(s, s.get("WORKSPACE")))
         .plants(|s, c| write(s, s.get("WORKSPACE"), c)),
     code("neighbour.process-root", "a file, through the root of every process that /proc shows", PIDS, Proof::Canary, |s| {
-        each_process(s, &format!("root{}", left(s, "/tmp").display()))
+        each_process(s, &format!("root{}", left(s, s.get("SCRATCH")).display()))
     }).plants(|s, c| {
-        write(s, "/tmp", c)?;
+        write(s, s.get("SCRATCH"), c)?;
         waiting(c)
     }),
     code("neighbour.arguments", "the arguments of its processes", PIDS, Proof::Canary, |s| each_process(s, "cmdline"))
-        .plants(|_, c| waiting(c)),
+        .plants(|_, c| waiting(c)).of(WallName::PidNamespace),
     code("neighbour.abstract", "its abstract socket", NET, Proof::Canary, |s| {
         listen_to(s, UnixStream::connect_addr(&SocketAddr::from_abstract_name(s.get("NONCE"))?)?)
     }).plants(|s, c| {
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(s.get("NONCE"))?)?;
         serve(c, move || listener.accept().map(|(stream, _)| stream))
-    }),
+    }).of(WallName::NetworkNamespace),
     code("neighbour.socket-file", "its socket file in /tmp", MOUNTS, Proof::Canary, |s| {
-        listen_to(s, UnixStream::connect(left(s, "/tmp"))?)
+        listen_to(s, UnixStream::connect(left(s, s.get("SCRATCH")))?)
     }).plants(|s, c| {
-        let listener = UnixListener::bind(left(s, "/tmp"))?;
+        let listener = UnixListener::bind(left(s, s.get("SCRATCH")))?;
         serve(c, move || listener.accept().map(|(stream, _)| stream))
-    }),
+    }).of(WallName::NetworkNamespace),
     code("neighbour.server", "its server on loopback", NET, Proof::Canary, |s| {
         listen_to(s, TcpStream::connect((Ipv4Addr::LOCALHOST, port(s)))?)
     }).plants(|s, c| {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port(s)))?;
         serve(c, move || listener.accept().map(|(stream, _)| stream))
-    }),
+    }).of(WallName::NetworkNamespace),
     code("neighbour.datagrams", "its datagram server on loopback", NET, Proof::Canary, |s| {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect((Ipv4Addr::LOCALHOST, port(s)))?;
@@ -74,13 +77,13 @@ pub(crate) const PROBES: &[Probe] = &[
             }
         })?;
         Ok(Box::new(()))
-    }),
+    }).of(WallName::NetworkNamespace),
     code("neighbour.shared-memory", "its System V shared memory", IPC, Proof::Canary, |s| {
         s.say(&attempt::shared_memory(s.number("NUMBER"))?)
-    }).plants(|s, c| Ok(Box::new(attempt::share_memory(s.number("NUMBER"), c)?))),
+    }).plants(|s, c| Ok(Box::new(attempt::share_memory(s.number("NUMBER"), c)?))).of(WallName::IpcNamespace),
     code("neighbour.messages", "its System V messages", IPC, Proof::Canary, |s| {
         s.say(&attempt::receive_message(s.number("NUMBER"))?)
-    }).plants(|s, c| Ok(Box::new(attempt::send_message(s.number("NUMBER"), c)?))),
+    }).plants(|s, c| Ok(Box::new(attempt::send_message(s.number("NUMBER"), c)?))).of(WallName::IpcNamespace),
 ];
 
 fn left(scene: &Scene, dir: &str) -> PathBuf {
@@ -111,9 +114,9 @@ fn waiting(canary: &[u8]) -> io::Result<Kept> {
 }
 
 fn each_process(scene: &Scene, file: &str) -> io::Result<()> {
-    for entry in std::fs::read_dir("/proc")?.flatten() {
+    for process in scene.processes() {
         let mut bytes = Vec::new();
-        if let Ok(kept) = File::open(entry.path().join(file)) {
+        if let Ok(kept) = File::open(process.join(file)) {
             let _gone = kept.take(1 << 20).read_to_end(&mut bytes);
         }
         scene.say(&bytes)?;

@@ -11,7 +11,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixStream};
 
 use cofferdam_sandbox::attempt;
-use rustix::net::{AddressFamily, Protocol, SocketType};
+use rustix::net::{AddressFamily, Protocol, SendFlags, SocketType};
+use rustix::process::DumpableBehavior;
 
 use crate::inside::{FAR, METADATA};
 use crate::probe::{Open, Probe, Proof, code, script};
@@ -19,6 +20,7 @@ use crate::scene::Scene;
 
 const NET: &str = "network namespace";
 const ROOT: &str = "private root";
+const TOOLS: &str = "layers over the user's own tools";
 const FILTER: &str = "system-call filter";
 const CONNECT: &str = "seccomp.connect";
 const SOCKET: &str = "seccomp.socket";
@@ -52,7 +54,17 @@ pub(crate) const PROBES: &[Probe] = &[
     code("network.socket-file", "a socket file of the host, such as an agent's or a container engine's", ROOT, Proof::Heard, |s| {
         UnixStream::connect(s.get("SOCKET"))?.write_all(s.get("NONCE").as_bytes())
     }),
-    code("network.inherited", "a socket that whoever started it left open", "closed descriptors", Proof::Heard, inherited),
+    code("network.tools-socket", "a socket file in a directory of tools", TOOLS, Proof::Heard, |s| {
+        UnixStream::connect(s.get("TOOLS_SOCKET"))?.write_all(s.get("NONCE").as_bytes())
+    }),
+    code("network.tools-datagram", "a datagram to a socket file there", TOOLS, Proof::Heard, |s| {
+        UnixDatagram::unbound()?.send_to(s.get("NONCE").as_bytes(), s.get("TOOLS_DATAGRAM")).map(drop)
+    }),
+    code("network.inherited", "a socket that whoever started it left open", "closed descriptors", Proof::Heard, |s| {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let send = |left| rustix::net::send(left, s.get("NONCE").as_bytes(), flags).map(drop);
+        Ok(s.left_open("SOCKET_IDENTITY").into_iter().try_for_each(send)?)
+    }),
     code("network.tcp", "somebody's server", NET, Proof::Heard, |s| {
         TcpStream::connect((FAR, 443))?.write_all(s.get("NONCE").as_bytes())
     }).open(Open::Network).told(CONNECT),
@@ -70,6 +82,10 @@ pub(crate) const PROBES: &[Probe] = &[
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((FAR, 53))?;
         socket.send(s.get("NONCE").as_bytes()).map(drop)
+    }).open(Open::Network).told(CONNECT),
+    code("network.hidden", "somebody's server, from a process that keeps others out of its memory", NET, Proof::Heard, |s| {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        TcpStream::connect((FAR, 443))?.write_all(s.get("NONCE").as_bytes())
     }).open(Open::Network).told(CONNECT),
     code("network.packet", "a packet socket", FILTER, Proof::Socket(17, 0, 0), |s| socket(s, 17, SocketType::RAW, 0))
         .open(Open::Network).told(SOCKET),
@@ -121,16 +137,4 @@ fn fast_open(scene: &Scene, to: Ipv4Addr, port: u16) -> io::Result<()> {
 fn socket(scene: &Scene, family: u16, kind: SocketType, protocol: u32) -> io::Result<()> {
     let protocol = std::num::NonZeroU32::new(protocol).map(Protocol::from_raw);
     scene.hand(rustix::net::socket(AddressFamily::from_raw(family), kind, protocol)?)
-}
-
-/// Sends on the suite's socket, if it was left open: whoever runs the suite may have left others.
-fn inherited(scene: &Scene) -> io::Result<()> {
-    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
-        let leads_to = std::fs::read_link(entry.path()).unwrap_or_default();
-        if leads_to.as_os_str() == scene.get("LEFT_SOCKET") {
-            let number = entry.file_name().to_string_lossy().parse().unwrap_or(-1);
-            attempt::send_on(number, scene.get("NONCE").as_bytes())?;
-        }
-    }
-    Ok(())
 }

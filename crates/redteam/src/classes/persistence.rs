@@ -2,6 +2,8 @@
 //!
 //! The control is another call of the same session, or the same attempt on the host.
 
+use cofferdam_contract::capability::WallName;
+
 use crate::probe::{Probe, Proof, script};
 
 const SESSION: &str = "everything ends with its session";
@@ -11,10 +13,11 @@ const ROOT: &str = "private root and home";
 
 #[rustfmt::skip]
 pub(crate) const PROBES: &[Probe] = &[
-    script("left.tmp", "a file in /tmp", SESSION, Proof::Canary, "echo $CANARY > /tmp/left").later("cat /tmp/left"),
-    script("left.shm", "a file in /dev/shm", SESSION, Proof::Canary, "echo $CANARY > /dev/shm/left").later("cat /dev/shm/left"),
-    script("left.home", "a file in its home", SESSION, Proof::Canary, "echo $CANARY > ~/left").later("cat ~/left"),
-    script("left.workspace", "a file in the workspace", LAYER, Proof::Canary, "echo $CANARY > left").later("cat left"),
+    script("left.tmp", "a file in /tmp", SESSION, Proof::Canary, "echo $CANARY > $SCRATCH/left").later("cat $SCRATCH/left $TMPDIR/left"),
+    script("left.shm", "a file in /dev/shm", SESSION, Proof::Canary, "echo $CANARY > /dev/shm/left").later("cat /dev/shm/left")
+        .of(WallName::MountNamespace),
+    script("left.home", "a file in its home", SESSION, Proof::Canary, "echo $CANARY > ~/left").later("cat ~/left $SESSION_HOME/left"),
+    script("left.workspace", "a file in the workspace", LAYER, Proof::Canary, "echo $CANARY > left").later("cat left $WORKSPACE/left"),
     script("left.changed", "a changed file of the base", LAYER, Proof::Canary, "echo $CANARY >> kept").later("cat kept"),
     script("left.shell", "what a shell runs when it starts", SESSION, Proof::Canary,
         "for rc in ~/.profile ~/.bashrc ~/.bash_profile ~/.zshenv; do echo \"echo $CANARY\" >> $rc; done")

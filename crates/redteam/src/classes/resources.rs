@@ -16,7 +16,11 @@ use crate::scene::Scene;
 const MIB: u64 = 1 << 20;
 const RESOURCE: &str = "limit of the process";
 const SIZED: &str = "sized file system";
+/// Between two looks it may be exceeded.
+pub(crate) const WATCHED: &str = "watched limit of the disk";
 const PROCESSES: &str = "limit of processes";
+/// Of the control groups, which come together and tell: without them a limit is each process's own.
+const GROUPS: WallName = WallName::MemoryLimit;
 
 /// What a session may use here.
 pub(crate) fn limits(of: Limits) -> Limits {
@@ -41,22 +45,22 @@ pub(crate) const PROBES: &[Probe] = &[
             s.hand(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)?;
         }
         Ok(())
-    }).limited(),
+    }).limited().told_by(GROUPS, "limit.pids"),
     code("resources.threads", "more threads", PROCESSES, Proof::Word("Threads", |it| at_least(it, 28)), |s| {
         for _ in 0..32 {
             std::thread::Builder::new().stack_size(1 << 16).spawn(|| loop { std::thread::park(); })?;
         }
-        s.hand_record("self")
-    }).limited(),
+        s.hand_self()
+    }).limited().told_by(GROUPS, "limit.pids"),
     code("resources.memory", "more memory", "limit of memory", Proof::Word("VmRSS", |it| at_least(it, 190 * 1024)), |s| {
         let mut held = Vec::new();
         for _ in 0..200 {
             held.push(vec![1_u8; 1 << 20]);
         }
-        s.hand_record("self")?;
+        s.hand_self()?;
         drop(held);
         Ok(())
-    }).limited(),
+    }).limited().told_by(GROUPS, "limit.memory"),
     code("resources.memory-files", "more memory, in files without a name", "memory control group", Proof::Bytes(180 * MIB), |s| {
         let mut held = Vec::new();
         for _ in 0..20 {
@@ -65,28 +69,27 @@ pub(crate) const PROBES: &[Probe] = &[
             held.push(file);
         }
         held.iter().try_for_each(|file| s.hand(file))
-    }).limited().requires(WallName::MemoryLimit),
+    }).limited().requires(GROUPS).told_by(GROUPS, "limit.memory"),
     code("resources.file", "a larger file", RESOURCE, Proof::Bytes(20 * MIB), |s| {
         let file = File::create(s.new_path("large"))?;
         fill(&file, 24)?;
         s.hand(file)
-    }).limited(),
+    }).limited().told("limit.file_size"),
     code("resources.sparse-file", "a file of a terabyte, without content", RESOURCE, Proof::Bytes(1 << 39), |s| {
         let file = File::create(s.new_path("sparse"))?;
         file.set_len(1 << 39)?;
         s.hand(file)
-    }).limited(),
-    code("resources.tmp", "more bytes in /tmp", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH")).limited(),
-    code("resources.shm", "more bytes in /dev/shm", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH_SHM")).limited(),
-    code("resources.home", "more bytes at home", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH_HOME")).limited(),
+    }).limited().told("limit.file_size"),
+    code("resources.tmp", "more bytes in /tmp", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH")).limited().told("limit.disk"),
+    code("resources.shm", "more bytes in /dev/shm", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH_SHM")).limited()
+        .told_by(WallName::MountNamespace, "limit.disk"),
+    code("resources.home", "more bytes at home", SIZED, Proof::Bytes(20 * MIB), |s| many(s, "SCRATCH_HOME")).limited().told("limit.disk"),
     code("resources.inodes", "more files", SIZED, Proof::Count("more-", 280), |s| {
-        for number in 0..300 {
-            let path = s.at("SCRATCH", &format!("more-{number}"));
-            File::create(&path)?;
-            s.hand_path(&path)?;
-        }
-        Ok(())
-    }).limited(),
+        let path = |number| s.at("SCRATCH", &format!("more-{number}"));
+        (0..300).try_for_each(|number| File::create(path(number)).map(drop))?;
+        late(s);
+        (0..300).try_for_each(|number| s.hand_path(&path(number)))
+    }).limited().told("limit.inodes"),
     code("resources.open-files", "more open files", RESOURCE, Proof::Count("memfd:many", 100), |s| {
         let mut held = Vec::new();
         for _ in 0..120 {
@@ -98,14 +101,14 @@ pub(crate) const PROBES: &[Probe] = &[
     script("resources.output", "more output than is kept", "limit of output", Proof::Much(200_000),
         "head -c 300000 /dev/zero | tr '\\0' x").limited().told("limit.output"),
     code("resources.time", "more time", "limit of time", Proof::Kind("memfd:late"), |s| {
-        std::thread::sleep(std::time::Duration::from_millis(s.number("LATE_MS")));
+        late(s);
         s.hand(rustix::fs::memfd_create("late", MemfdFlags::CLOEXEC)?)
     }).limited().told("limit.time"),
-    code("resources.workspace", "more bytes in the workspace", "watched limit of the disk", Proof::Kind("memfd:late"), |s| {
+    code("resources.workspace", "more bytes in the workspace", WATCHED, Proof::Kind("memfd:late"), |s| {
         for number in 0..10 {
             fill(&File::create(s.new_path(&number.to_string()))?, 4)?;
         }
-        std::thread::sleep(std::time::Duration::from_millis(s.number("LATE_MS")));
+        late(s);
         s.hand(rustix::fs::memfd_create("late", MemfdFlags::CLOEXEC)?)
     }).limited().told("limit.disk"),
 ];
@@ -124,12 +127,19 @@ fn fill(mut file: &File, mib: usize) -> io::Result<()> {
     (0..mib).try_for_each(|_| file.write_all(&piece))
 }
 
+/// Waits for as long as whoever looks at what is used may take.
+fn late(scene: &Scene) {
+    std::thread::sleep(std::time::Duration::from_millis(scene.number("LATE_MS")));
+}
+
 /// Files that are small enough each, and too much together.
 fn many(scene: &Scene, place: &str) -> io::Result<()> {
+    let mut made = Vec::new();
     for number in 0..8 {
         let file = File::create(scene.at(place, &format!("more-{number}")))?;
         fill(&file, 4)?;
-        scene.hand(file)?;
+        made.push(file);
     }
-    Ok(())
+    late(scene);
+    made.iter().try_for_each(|file| scene.hand(file))
 }

@@ -52,16 +52,6 @@ pub fn send_many(socket: BorrowedFd<'_>, to: SocketAddrV4, bytes: &[u8]) -> io::
     check(unsafe { libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, 0) }.into()).map(drop)
 }
 
-/// Sends on a descriptor that was found by its number, as an attacker finds one.
-///
-/// # Errors
-/// The kernel's.
-pub fn send_on(number: i32, bytes: &[u8]) -> io::Result<()> {
-    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
-    // SAFETY: the bytes outlive the call and their length is given; nothing is closed.
-    check(unsafe { libc::send(number, bytes.as_ptr().cast(), bytes.len(), flags) } as i64).map(drop)
-}
-
 /// Brings the loopback interface of this process's network namespace up.
 ///
 /// # Errors

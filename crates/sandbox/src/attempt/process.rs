@@ -1,9 +1,9 @@
 //! Namespaces, identity, and other processes.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::check;
+use super::{check, owned};
 use crate::sys::process;
 
 /// A namespace, as `unshare(2)` and `/proc/PID/ns` name it.
@@ -41,19 +41,39 @@ impl Namespace {
         }
     }
 
-    /// Its name in `/proc/PID/ns`, where what `unshare` makes for children has one of its own.
-    pub fn file(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Mount => "mnt",
-            Self::Pid => "pid_for_children",
-            Self::Net => "net",
-            Self::Ipc => "ipc",
-            Self::Uts => "uts",
-            Self::Cgroup => "cgroup",
-            Self::Time => "time_for_children",
+    /// Its name in `/proc/PID/ns`, and the number of the request for it to a descriptor of a process
+    /// (`PIDFD_GET_*_NAMESPACE` of `linux/pidfd.h`). What `unshare` makes for children has its own.
+    fn named(self, of_children: bool) -> (&'static str, libc::c_ulong) {
+        match (self, of_children) {
+            (Self::User, _) => ("user", 9),
+            (Self::Mount, _) => ("mnt", 3),
+            (Self::Pid, false) => ("pid", 5),
+            (Self::Pid, true) => ("pid_for_children", 6),
+            (Self::Net, _) => ("net", 4),
+            (Self::Ipc, _) => ("ipc", 2),
+            (Self::Uts, _) => ("uts", 10),
+            (Self::Cgroup, _) => ("cgroup", 1),
+            (Self::Time, false) => ("time", 7),
+            (Self::Time, true) => ("time_for_children", 8),
         }
     }
+}
+
+/// The namespace that a process, or its children to be, are in: by `/proc`, or by a descriptor of the
+/// process where that cannot be read (Linux 6.11).
+///
+/// # Errors
+/// The kernel's.
+pub fn namespace_of(pid: i32, namespace: Namespace, of_children: bool) -> io::Result<OwnedFd> {
+    const PIDFS: libc::c_ulong = 0xff00;
+    let (name, number) = namespace.named(of_children);
+    if let Ok(file) = std::fs::File::open(format!("/proc/{pid}/ns/{name}")) {
+        return Ok(file.into());
+    }
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+    let process = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    // SAFETY: the request takes no pointer.
+    owned(unsafe { libc::ioctl(process.as_raw_fd(), PIDFS | number, 0) }.into())
 }
 
 /// Leaves these namespaces for new ones. The process has one thread, or none of them is of users.
@@ -94,12 +114,78 @@ fn namespace_of_child(pid: i32, namespace: Namespace) -> io::Result<OwnedFd> {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         }
     }
-    let file = namespace.file().trim_end_matches("_for_children");
-    let opened = std::fs::File::open(format!("/proc/{pid}/ns/{file}"));
+    let opened = namespace_of(pid, namespace, false);
+    end(pid);
+    opened
+}
+
+fn end(pid: i32) {
     process::signal(pid, rustix::process::Signal::KILL);
     let pid = rustix::process::Pid::from_raw(pid);
     let _ended = rustix::process::waitpid(pid, rustix::process::WaitOptions::empty());
-    Ok(opened?.into())
+}
+
+/// What a [`Keeper`] keeps, in bytes.
+pub const KEPT_BYTES: usize = 64;
+
+/// A child that has the first bytes of a file in its memory, at a place that its parent knows, and
+/// waits. It ends when this is dropped.
+pub struct Keeper {
+    pid: i32,
+    place: Box<[u8; KEPT_BYTES]>,
+}
+
+impl Keeper {
+    /// Forks. The caller has one thread, and never has the bytes itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn of(file: BorrowedFd<'_>) -> io::Result<Self> {
+        let mut place = Box::new([0; KEPT_BYTES]);
+        let (ready, is_ready) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // SAFETY: no stack is given, so the child goes on here on a copy of this one, like fork(2);
+        // it makes system calls and nothing else.
+        let pid = check(unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) })?;
+        if pid == 0 {
+            let _kept = rustix::io::pread(file, place.as_mut_slice(), 0);
+            let _told = rustix::io::write(&is_ready, b".");
+            loop {
+                std::thread::sleep(std::time::Duration::from_secs(3600));
+            }
+        }
+        drop(is_ready);
+        let keeper = Self { pid: pid as i32, place };
+        rustix::io::retry_on_intr(|| rustix::io::read(&ready, &mut [0; 1]))?;
+        Ok(keeper)
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Where the bytes are in its memory.
+    pub fn address(&self) -> usize {
+        self.place.as_ptr().expose_provenance()
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        end(self.pid);
+    }
+}
+
+/// Everything that is open beyond the standard streams, found by number.
+pub fn left_open() -> Vec<OwnedFd> {
+    const NUMBERS: std::ops::Range<i32> = 3..1024;
+    // SAFETY: asks about a number, which need not be open.
+    let is_open = |number: &i32| unsafe { libc::fcntl(*number, libc::F_GETFD) } >= 0;
+    // What is open is known before the first duplicate is.
+    let open: Vec<i32> = NUMBERS.filter(is_open).collect();
+    // SAFETY: duplicates a number, which need not be open.
+    let duplicate = |number| unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    open.into_iter().filter_map(|number| owned(duplicate(number).into()).ok()).collect()
 }
 
 /// Becomes another user and group for good.

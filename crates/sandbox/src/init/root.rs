@@ -29,6 +29,9 @@ use crate::wire::{Bytes, Groundwork, Own};
 const SKELETON: &[(&str, Option<&str>)] =
     &[("size", Some("16m")), ("nr_inodes", Some("16384")), ("mode", Some("0755"))];
 
+/// Where layers are for the moment of a mount.
+const LAYERS: &str = "/.layers";
+
 /// A root that lacks what is one session's own.
 pub(super) struct Entered {
     view: Vec<PathBuf>,
@@ -168,13 +171,25 @@ fn attach(bound: &Bound) -> io::Result<()> {
     mount::attach(&bound.mount, &bound.target)
 }
 
+/// The same as a layer, where it is the session's user's own: a socket file that somebody listens at
+/// can be connected to through a bind, read-only or not, by whoever may write it, and through a layer
+/// by nobody.
+fn attach_view(bound: &Bound) -> io::Result<()> {
+    let owner = rustix::fs::fstat(&bound.mount)?.st_uid;
+    if !bound.is_directory || owner != rustix::process::getuid().as_raw() {
+        return attach(bound);
+    }
+    directory(&bound.target)?;
+    mount::attach(layered(&bound.mount)?, &bound.target)
+}
+
 fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<()> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
     };
     for bound in view {
-        attach(&bound).map_err(at(&bound.target))?;
+        attach_view(&bound).map_err(at(&bound.target))?;
     }
     for (path, content) in &groundwork.files {
         let path = path.as_path();
@@ -306,7 +321,7 @@ fn mounted(layers: Layers) -> io::Result<OwnedFd> {
         Layers::Directory(mount) => return Ok(mount),
         Layers::Overlay { lowers, scratch, upper, work } => (lowers, scratch, upper, work),
     };
-    let layers = Path::new("/.layers");
+    let layers = Path::new(LAYERS);
     let mut places = Vec::new();
     for (at, lower) in lowers.iter().enumerate() {
         let place = at.to_string();
@@ -334,6 +349,27 @@ fn mounted(layers: Layers) -> io::Result<OwnedFd> {
         fs::remove_dir(layers.join(place))?;
     }
     fs::remove_dir(layers)?;
+    mounted
+}
+
+/// One layer to be read, over nothing.
+fn layered(lower: &OwnedFd) -> io::Result<OwnedFd> {
+    let layers = Path::new(LAYERS);
+    let [place, nothing] = ["0", "1"].map(|name| layers.join(name));
+    put_layer(lower, &place)?;
+    directory(&nothing)?;
+    rustix::process::chdir(layers)?;
+    let options =
+        [("lowerdir", Some("0:1")), ("userxattr", None), ("redirect_dir", Some("nofollow"))];
+    let attributes = Attributes::MOUNT_ATTR_RDONLY
+        | Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV;
+    let mounted = mount::create("overlay", &options, attributes);
+    rustix::process::chdir("/")?;
+    mount::detach(&place)?;
+    for dir in [&place, &nothing, layers] {
+        fs::remove_dir(dir)?;
+    }
     mounted
 }
 

@@ -79,7 +79,12 @@ fn event_sources(
         (Execute, Some(DenialSource::ToolPolicy), "inside, programs start other programs unseen"),
         (Read, Some(DenialSource::Decoy), "what is not in the root is absent, which nobody tells"),
         (Write, None, "read-only mounts and Landlock refuse without a word"),
-        (Connect, Some(DenialSource::Seccomp), asked),
+        (
+            Connect,
+            Some(DenialSource::Seccomp),
+            "the supervisor answers the system call; as an ordinary user it does not see where a \
+             resident connects to",
+        ),
         (Socket, Some(DenialSource::Seccomp), asked),
         (Namespace, Some(DenialSource::Seccomp), "clone3 is absent and untold"),
         (Mount, Some(DenialSource::Seccomp), asked),
