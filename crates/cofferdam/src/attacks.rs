@@ -12,6 +12,9 @@ use crate::wiring::OWN_EXECUTABLE;
 
 /// The directory of the state that holds them.
 const DIRECTORY: &str = "attacks";
+/// Most results that are looked at, and most bytes of one.
+const RESULTS_MAX: usize = 256;
+const RESULT_BYTES_MAX: u64 = 4 << 20;
 
 /// The digest of this program.
 ///
@@ -47,6 +50,27 @@ pub(crate) fn keep(dirs: &Dirs, report: &Report) -> Result<(), Problem> {
     let mut written = tempfile::NamedTempFile::new_in(&dir).map_err(failed(&dir))?;
     std::io::Write::write_all(&mut written, &bytes(report)?).map_err(failed(&file))?;
     written.persist(&file).map_err(|error| failed(&file)(error.error)).map(drop)
+}
+
+/// The results that are about this program, the newest first.
+///
+/// # Errors
+/// `storage_failed` if this program cannot be read.
+pub(crate) fn kept(state: &Path) -> Result<Vec<Vec<u8>>, Problem> {
+    let Ok(entries) = std::fs::read_dir(state.join(DIRECTORY)) else { return Ok(Vec::new()) };
+    let binary = own_digest()?;
+    let mut found = Vec::new();
+    for entry in entries.flatten().take(RESULTS_MAX) {
+        if entry.metadata().is_ok_and(|it| it.is_file() && it.len() <= RESULT_BYTES_MAX)
+            && let Ok(bytes) = std::fs::read(entry.path())
+            && let Ok(report) = serde_json::from_slice::<Report>(&bytes)
+            && report.binary == binary
+        {
+            found.push((report.at, bytes));
+        }
+    }
+    found.sort_by(|one, other| other.cmp(one));
+    Ok(found.into_iter().map(|(_, bytes)| bytes).collect())
 }
 
 fn internal(error: serde_json::Error) -> Problem {

@@ -49,11 +49,17 @@ impl Signer for JournalSigner {
 }
 
 impl Engine {
-    /// Writes a run's evidence bundle into `dir`, which must not be there yet.
+    /// Writes a run's evidence bundle into `dir`, which must not be there yet, with the first of the
+    /// records of attacks that is about the boundary that the run had.
     ///
     /// # Errors
     /// `not_in_state` while the run has no signed head; what the bundle's writer says.
-    pub async fn export_evidence(&self, run: &RunId, dir: PathBuf) -> Result<(), Problem> {
+    pub async fn export_evidence(
+        &self,
+        run: &RunId,
+        dir: PathBuf,
+        attacks: Vec<Vec<u8>>,
+    ) -> Result<(), Problem> {
         let journal = &self.parts().journal;
         let heads = journal.heads(run).await?;
         let Some(head) = heads.last() else {
@@ -89,6 +95,7 @@ impl Engine {
                 patch,
                 policy: &policy,
                 check_outputs: &outputs,
+                attacks: &attacks,
                 signer: &signer,
             };
             Ok(cofferdam_evidence::export(&input, &dir)?)

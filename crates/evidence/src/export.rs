@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use crate::error::EvidenceError;
 use crate::facts::Facts;
 use crate::parts::{self, Files};
-use crate::{ExportInput, Patch, dsse};
+use crate::{ExportInput, Patch, attacked, dsse};
 
 /// Every file of the bundle.
 pub(crate) fn files(input: &ExportInput<'_>) -> Result<Files, EvidenceError> {
@@ -40,6 +40,10 @@ pub(crate) fn files(input: &ExportInput<'_>) -> Result<Files, EvidenceError> {
     }
     if let Some(statement) = input.head_statement {
         put(parts::HEAD, statement.to_vec());
+    }
+    let fits = |record: &&Vec<u8>| attacked::fits(record, &facts, input.policy).is_ok();
+    if let Some(record) = input.attacks.iter().find(fits) {
+        put(parts::ATTACKS, record.clone());
     }
     for (digest, output) in input.check_outputs {
         put(&parts::output_name(digest), output.clone());

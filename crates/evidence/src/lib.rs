@@ -4,6 +4,7 @@
 //! be derived from the events is derived again when it is verified. Must never know the journal,
 //! the repository or the clock: a verifier can be built from this crate and `contract` alone.
 
+mod attacked;
 mod bundle;
 mod dsse;
 mod error;
@@ -64,6 +65,9 @@ pub struct ExportInput<'a> {
     pub policy: &'a [u8],
     /// Full outputs of checks, by the digest that the check's result names.
     pub check_outputs: &'a [(Digest, Vec<u8>)],
+    /// Records of attacks on sessions of the program that carried the run out, the best one first:
+    /// the first about the boundary that the run had goes into the bundle.
+    pub attacks: &'a [Vec<u8>],
     /// Who signs.
     pub signer: &'a dyn Signer,
 }

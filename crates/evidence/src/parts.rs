@@ -33,12 +33,13 @@ pub(crate) const PATCH: &str = "patch.diff";
 pub(crate) const PATCH_DIGEST: &str = "patch.sha256";
 pub(crate) const HEAD: &str = "head.json";
 pub(crate) const SARIF: &str = "checks.sarif";
+pub(crate) const ATTACKS: &str = "attacks.json";
 /// The only directory in a bundle.
 pub(crate) const CHECKS: &str = "checks";
 const REPORT: &str = "checks/report.json";
 
 /// Every name in a bundle but those of outputs.
-pub(crate) const FIXED: [&str; 13] = [
+pub(crate) const FIXED: [&str; 14] = [
     ATTESTATION,
     KEY,
     MANIFEST,
@@ -51,6 +52,7 @@ pub(crate) const FIXED: [&str; 13] = [
     PATCH_DIGEST,
     HEAD,
     SARIF,
+    ATTACKS,
     REPORT,
 ];
 

@@ -6,6 +6,7 @@ use cofferdam_contract::digest::{Digest, unhex};
 use cofferdam_contract::events::Clearance;
 use ed25519_dalek::{Signature, VerifyingKey};
 
+use crate::attacked;
 use crate::bundle::Bundle;
 use crate::dsse;
 use crate::error::EvidenceError;
@@ -54,7 +55,7 @@ pub(crate) fn verify(bundle: &Bundle, trusted: &Trusted) -> VerifyReport {
         Ok(facts) => check(facts),
         Err(_) => Err("the events cannot be read".to_owned()),
     };
-    let outcomes: [(&'static str, Outcome); 10] = [
+    let outcomes: [(&'static str, Outcome); 11] = [
         ("files", files(bundle)),
         ("signature", signature(key.as_ref(), &envelope)),
         ("signer", signer(known)),
@@ -65,6 +66,7 @@ pub(crate) fn verify(bundle: &Bundle, trusted: &Trusted) -> VerifyReport {
         ("proposal", with(&|facts| proposal(bundle, facts))),
         ("approval", with(&|facts| approval(facts, key.as_ref()))),
         ("effects", with(&|facts| faults(facts, "effects", "every effect was approved"))),
+        ("attacks", with(&|facts| attacks(bundle, facts))),
     ];
     let checks: Vec<_> = outcomes.into_iter().map(named).collect();
     VerifyReport {
@@ -218,6 +220,14 @@ fn is_signed(clearance: &Clearance, key: &VerifyingKey) -> bool {
     signature
         .and_then(|bytes| Signature::from_slice(&bytes).ok())
         .is_some_and(|signature| key.verify_strict(&statement, &signature).is_ok())
+}
+
+/// The record of attacks that is there is about the boundary that the run had.
+fn attacks(bundle: &Bundle, facts: &Facts) -> Outcome {
+    match bundle.file(parts::ATTACKS) {
+        Some(record) => attacked::fits(record, facts, file(bundle, parts::POLICY)?),
+        None => Ok("no record of attacks on this boundary is there".to_owned()),
+    }
 }
 
 fn faults(facts: &Facts, check: &'static str, otherwise: &str) -> Outcome {

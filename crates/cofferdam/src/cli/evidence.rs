@@ -8,10 +8,12 @@ use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_engine::verify_evidence;
 
 use super::Edge;
+use crate::attacks;
 use crate::dirs::shown;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::{EvidenceObject, ExportObject, VerifiedObject};
 use crate::output::{Screen, Tone};
+use crate::wiring;
 
 /// Export a run's evidence, or verify a bundle offline
 #[derive(clap::Args)]
@@ -23,6 +25,9 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Write a run's evidence as a signed bundle: up to its last signed head
+    ///
+    /// A result that `redteam --keep` kept goes in if it is about the same program and kernel, and
+    /// about sessions by the same rules as the run's.
     Export {
         /// The run [default: the last one of the repository in the current directory]
         run: Option<RunId>,
@@ -51,7 +56,9 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
 async fn export(edge: &Edge, run: Option<RunId>, dir: &Path) -> Result<Ending, Problem> {
     let engine = edge.reader().await?;
     let run = edge.run(&engine, run).await?;
-    engine.export_evidence(&run, dir.to_owned()).await?;
+    let state = edge.dirs.state.clone();
+    let attacks = wiring::blocking(move || attacks::kept(&state)).await?;
+    engine.export_evidence(&run, dir.to_owned(), attacks).await?;
     let object = ExportObject { run, dir: shown(dir) };
     edge.screen.show(&object, |_, object| {
         format!("{}\nverify     cofferdam evidence verify {}\n", object.dir, object.dir)

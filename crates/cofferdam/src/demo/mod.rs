@@ -142,7 +142,7 @@ async fn outcome(
         format!("exactly the approved change is on {branch} ({shown})"),
     ));
     let bundle = scratch.path("evidence");
-    engine.export_evidence(&view.run, bundle.clone()).await?;
+    engine.export_evidence(&view.run, bundle.clone(), vec![]).await?;
     let report = wiring::blocking(move || verify_evidence(&bundle, None)).await?;
     let checks = report.checks.len();
     proofs.push(Proof::new(

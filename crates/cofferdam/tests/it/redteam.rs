@@ -131,6 +131,39 @@ fn where_no_control_can_be_had_an_attack_is_skipped_and_the_others_are_tried() {
     }
 }
 
+#[test]
+fn a_result_that_is_kept_is_in_the_evidence_of_a_run_behind_the_same_boundary() {
+    let world = World::new();
+    let run = |task| {
+        let run = ["run", "--json", "--task", task, "--", "sh", "-c", "echo x > kept"];
+        let run: Value = world.run(&run).object(0);
+        world.run(&["reject", text(&run, "run"), "--reason", "r"]).expect(0);
+        text(&run, "run").to_owned()
+    };
+    let export = |run: &str, to: &str| {
+        world.run(&["evidence", "export", run, "-o", to]).expect(0);
+        world.run(&["evidence", "verify", to]).expect(0);
+        world.cwd.join(to).join("attacks.json")
+    };
+    let first = run("t");
+    assert!(!export(&first, "without").exists());
+    let report = world.run(&["redteam", "--json", "--keep"]).object(0);
+    let carried = export(&first, "with");
+    let kept: Value = serde_json::from_slice(&std::fs::read(&carried).unwrap()).unwrap();
+    assert_eq!(kept, report);
+    // Another boundary is another record.
+    world.configure("profiles/open.toml", "[session]\ndebug = true\n");
+    let other =
+        ["run", "--json", "--profile", "open", "--task", "t", "--", "sh", "-c", "echo x > k"];
+    let other: Value = world.run(&other).object(0);
+    world.run(&["reject", text(&other, "run"), "--reason", "r"]).expect(0);
+    assert!(!export(text(&other, "run"), "other").exists());
+    // Control: what is changed afterwards shows.
+    let edited = std::fs::read_to_string(&carried).unwrap().replacen("held", "told", 1);
+    std::fs::write(&carried, edited).unwrap();
+    world.run(&["evidence", "verify", "with"]).expect(10);
+}
+
 /// The control of the suite itself: `debug` lets processes of a session trace one another.
 #[test]
 fn an_open_wall_is_reported_as_an_escape() {

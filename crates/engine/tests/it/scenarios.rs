@@ -131,7 +131,7 @@ impl Way {
         }
         let bundle = world.path("bundle");
         if !bundle.exists() {
-            engine.export_evidence(&run, bundle).await?;
+            engine.export_evidence(&run, bundle, vec![]).await?;
         }
         if engine.show(&run).await?.state != "rolled_back" {
             command(engine, &run, Command::Rollback {}).await?;

@@ -105,6 +105,7 @@ fn a_bundle_is_there_whole_or_not_at_all() {
         patch: Some(Patch::Full(PATCH)),
         policy: POLICY,
         check_outputs: &[],
+        attacks: &[],
         signer: &signer,
     };
     assert!(matches!(export(&input, &dir), Err(EvidenceError::Events(_))));

@@ -28,7 +28,8 @@ use cofferdam_evidence::{ExportInput, Patch, Signer, VerifyReport, export, verif
 use ed25519_dalek::{Signer as _, SigningKey};
 
 pub(crate) const PATCH: &[u8] = b"--- a/x\n+++ b/x\n@@ -1 +1 @@\n-one\n+two\n";
-pub(crate) const POLICY: &[u8] = b"{\"profile\":\"assist\"}";
+pub(crate) const POLICY: &[u8] =
+    b"{\"profile\":\"assist\",\"session\":{\"boundary\":\"native\",\"carry\":[\"target\"],\"debug\":false}}";
 const OUTPUT: &[u8] = b"1 test passed\n";
 
 pub(crate) struct TestSigner(pub(crate) SigningKey);
@@ -278,6 +279,13 @@ impl Made {
         Self::of(&bodies(&TestSigner::new(1)), Some(Patch::Full(PATCH)))
     }
 
+    /// With these records of attacks at hand.
+    pub(crate) fn attacked(records: &[Vec<u8>]) -> Self {
+        let (made, signer) = (Self { tmp: tempfile::tempdir().unwrap() }, TestSigner::new(1));
+        export_with(&made.dir(), &bodies(&signer), Some(Patch::Full(PATCH)), &signer, records);
+        made
+    }
+
     /// Whatever a signer who lies lets the events say.
     pub(crate) fn of(bodies: &[EventBody], patch: Option<Patch<'_>>) -> Self {
         let made = Self { tmp: tempfile::tempdir().unwrap() };
@@ -339,6 +347,16 @@ pub(crate) fn export_to(
     patch: Option<Patch<'_>>,
     signer: &TestSigner,
 ) {
+    export_with(dir, bodies, patch, signer, &[]);
+}
+
+pub(crate) fn export_with(
+    dir: &Path,
+    bodies: &[EventBody],
+    patch: Option<Patch<'_>>,
+    signer: &TestSigner,
+    attacks: &[Vec<u8>],
+) {
     let events = store(bodies);
     let input = ExportInput {
         run: &run_id(),
@@ -348,6 +366,7 @@ pub(crate) fn export_to(
         patch,
         policy: POLICY,
         check_outputs: &[(Digest::of(OUTPUT), OUTPUT.to_vec())],
+        attacks,
         signer,
     };
     export(&input, dir).unwrap();
