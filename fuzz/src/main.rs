@@ -19,6 +19,7 @@ type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: &[Target] = &[
     ("address", wires::address),
+    ("audit", wires::audit),
     ("changeset", changeset::scan),
     ("diff", wires::diff),
     ("formats", formats::any),

@@ -17,3 +17,17 @@ pub(crate) fn init(bytes: &[u8]) {
 pub(crate) fn diff(bytes: &[u8]) {
     cofferdam_repository::fuzzing::diff_tree(bytes);
 }
+
+/// A record of the kernel's audit. What is read out of one of a refusal is in it, and is read again
+/// out of what the kernel would write of just that.
+pub(crate) fn audit(bytes: &[u8]) {
+    const REFUSAL: u16 = 1423;
+    let Some((kind, text)) = bytes.split_first() else { return };
+    let refusal = |text: &[u8]| cofferdam_sandbox::fuzzing::refusal(REFUSAL + u16::from(kind % 2), text);
+    let Some((domain, right, target)) = refusal(text) else { return };
+    assert!(text.windows(right.len()).any(|at| at == right.as_bytes()), "a right that is not there");
+    let Some(target) = target else { return };
+    let name: String = target.iter().map(|byte| format!("{byte:02X}")).collect();
+    let plain = format!("audit(1.2:3): domain={domain:x} blockers={right} path={name}");
+    assert_eq!(refusal(plain.as_bytes()), Some((domain, right, Some(target))));
+}

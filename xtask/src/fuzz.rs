@@ -76,10 +76,22 @@ fn build(root: &Path) -> anyhow::Result<()> {
         "--target-dir",
         BUILT,
     ];
+    // What the compiler says against it is on standard error.
     if !shell::succeeds(root, &command, &[("RUSTFLAGS", INSTRUMENTED)]) {
-        bail!("the fuzzer could not be built (it needs a C++ compiler: apt-get install g++)");
+        bail!("the fuzzer could not be built{}", missing_compiler());
     }
     Ok(())
+}
+
+/// libFuzzer is C++, and is built by what `CXX` names or by `c++`.
+fn missing_compiler() -> String {
+    let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+    match shell::probe(&[&compiler, "--version"]) {
+        Some(_) => String::new(),
+        None => {
+            format!(": it needs a C++ compiler, and there is no {compiler} (apt-get install g++)")
+        }
+    }
 }
 
 /// Inputs that are found go to a directory of the build's; those that are kept are read.

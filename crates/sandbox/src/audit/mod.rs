@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use self::host::Host;
 use self::netlink::{Heard, Records};
 pub(crate) use self::record::Record;
+#[cfg(fuzzing)]
+pub(crate) use self::record::parse as parse_record;
 use crate::sys::socket::Channel;
 
 /// Second argument of the hidden subcommand.

@@ -36,7 +36,7 @@ pub(crate) enum Record {
 }
 
 /// Reads one; none if it is not Landlock's.
-pub(super) fn parse(kind: u16, text: &[u8]) -> Option<Result<Record, Malformed>> {
+pub(crate) fn parse(kind: u16, text: &[u8]) -> Option<Result<Record, Malformed>> {
     match kind {
         ACCESS => Some(access(text).ok_or(Malformed)),
         DOMAIN => Some(domain(text).ok_or(Malformed)),
@@ -46,7 +46,7 @@ pub(super) fn parse(kind: u16, text: &[u8]) -> Option<Result<Record, Malformed>>
 
 /// It was Landlock's and cannot be read: counts as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Malformed;
+pub(crate) struct Malformed;
 
 /// The fields behind `audit(TIME:SERIAL): `; none if one is there twice, which only a forgery has.
 fn fields(text: &[u8]) -> Option<Vec<(&str, &[u8])>> {
