@@ -9,7 +9,7 @@ use cofferdam_contract::events::{End, EndState, Event, EventBody, Resumed, RunEv
 use cofferdam_contract::ids::{CommandId, PrincipalId, RequestId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{DriverRequest, PatchSource, RuntimeRequest, TaskType};
-use cofferdam_journal::{CommandRow, Hold, JournalError, NewCommand, RunRow};
+use cofferdam_journal::{CommandRow, JournalError, NewCommand, RunRow};
 use cofferdam_policy::authority::{Act, Role, local};
 use cofferdam_repository::{Repository, RepositoryError};
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::attached::{Attached, Diff, open};
 use crate::breaker::Interrupt;
 use crate::command::{Command, Given};
-use crate::live::{Live, blocking, interrupted};
+use crate::live::{Held, Live, blocking, interrupted};
 use crate::parts::{Observer, Parts};
 use crate::run::admit::{Admitting, admit};
 use crate::run::{Turned, advance, turn};
@@ -35,7 +35,7 @@ pub struct Engine {
     parts: Arc<Parts>,
     /// Runs that were admitted here and not yet begun. They are held without a gap, so that nobody
     /// takes one that is about to begin for one that was left.
-    admitted: Arc<Mutex<HashMap<RunId, Hold>>>,
+    admitted: Arc<Mutex<HashMap<RunId, Held>>>,
 }
 
 /// A run that nobody held any more.
@@ -98,20 +98,20 @@ impl Engine {
     /// # Errors
     /// The refusal; nothing was written then but, where policy refused, the refusal itself.
     pub async fn admit(&self, request: RuntimeRequest) -> Result<Admitting, Problem> {
-        let (admitting, hold) = admit(&self.parts, request).await?;
-        if let Some(hold) = hold {
+        let (admitting, held) = admit(&self.parts, request).await?;
+        if let Some(held) = held {
             let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
-            admitted.insert(admitting.run.clone(), hold);
+            admitted.insert(admitting.run.clone(), held);
         }
         Ok(admitting)
     }
 
     /// Holds a run: goes on holding it if it was admitted here, or takes it over.
-    async fn hold(&self, run: &RunId) -> Result<Hold, JournalError> {
+    async fn hold(&self, run: &RunId) -> Result<Held, JournalError> {
         let admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
         match admitted {
-            Some(hold) => Ok(hold),
-            None => self.parts.journal.hold(run).await,
+            Some(held) => Ok(held),
+            None => Ok(self.parts.journal.hold(run).await?.into()),
         }
     }
 
@@ -130,13 +130,13 @@ impl Engine {
 
     async fn advance_held(
         &self,
-        hold: Hold,
+        held: Held,
         observer: Arc<dyn Observer>,
         attach: Option<crate::attached::AttachPort>,
     ) -> Result<RunView, Problem> {
-        let run = hold.run().clone();
+        let run = held.hold.run().clone();
         if !self.is_over(&run).await? {
-            let mut live = Live::load(Arc::clone(&self.parts), hold, observer).await?;
+            let mut live = Live::load(Arc::clone(&self.parts), held, observer).await?;
             live.attach = attach;
             self.settle_orphan(&mut live).await?;
             let watch = self.watch_inbox(&live);
@@ -348,7 +348,8 @@ impl Engine {
             }
             match self.parts.journal.hold(&row.run).await {
                 Ok(hold) => {
-                    let advanced = self.advance_held(hold, Arc::clone(&observer), None).await;
+                    let advanced =
+                        self.advance_held(hold.into(), Arc::clone(&observer), None).await;
                     settled.push(Settled { run: row.run, problem: advanced.err() });
                 }
                 Err(JournalError::RunHeld(_)) => {}

@@ -12,7 +12,7 @@ use cofferdam_contract::ids::{PrincipalId, RunId};
 use cofferdam_contract::ports::{Decide, Record, Spend};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::refusals::Refusals;
-use cofferdam_contract::request::RuntimeRequest;
+use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
 use cofferdam_journal::{Batch, Durability, Expected, Hold, Recorder, Shown};
 use cofferdam_policy::Policy;
 use cofferdam_policy::authority::{Act, Role, local};
@@ -35,7 +35,7 @@ pub(crate) struct Live {
     pub(crate) request: Arc<RuntimeRequest>,
     pub(crate) policy: Arc<Policy>,
     /// Or why it is not there any more: then the run can be stopped, and nothing else.
-    repository: Result<Arc<Repository>, Problem>,
+    repository: Result<FoundRepository, Problem>,
     pub(crate) record: Arc<dyn Record>,
     pub(crate) spend: Arc<dyn Spend>,
     pub(crate) decide: Arc<dyn Decide>,
@@ -54,6 +54,22 @@ pub(crate) struct Live {
     attested: bool,
 }
 
+/// A user's repository, as it was when it was looked at.
+pub(crate) type FoundRepository = Arc<Repository>;
+
+/// A run that is held, before it is read.
+pub(crate) struct Held {
+    pub(crate) hold: Hold,
+    /// Its repository, where it was just found: a run that begins need not look twice.
+    pub(crate) repository: Option<FoundRepository>,
+}
+
+impl From<Hold> for Held {
+    fn from(hold: Hold) -> Self {
+        Self { hold, repository: None }
+    }
+}
+
 impl Live {
     /// Opens a run from its journal.
     ///
@@ -61,7 +77,7 @@ impl Live {
     /// `journal_corrupt`.
     pub(crate) async fn load(
         parts: Arc<Parts>,
-        hold: Hold,
+        Held { hold, repository }: Held,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, Problem> {
         let run = hold.run().clone();
@@ -80,9 +96,10 @@ impl Live {
         }
         crate::run::admit::keep(&parts, &run, &admission).await?;
         let (policy, request) = (Arc::new(policy), admission.request);
-        let source = request.repository.source.clone();
-        let of = Arc::clone(&parts);
-        let repository = blocking(move || Ok(of.broker.locate(&source)?)).await;
+        let repository = match repository {
+            Some(found) => Ok(found),
+            None => find(&parts, &request.repository.source).await,
+        };
         let actor = first.actor.clone();
         let causes = Arc::new(Causes::after(Arc::clone(&parts), actor.clone(), &events));
         let recorder = parts.journal.recorder(&hold, actor.clone(), causes.moved());
@@ -114,7 +131,7 @@ impl Live {
             desk,
             attested: is_attested(&events),
             request: Arc::new(request),
-            repository: repository.map(Arc::new),
+            repository,
             breaker: Arc::default(),
             attach: None,
             failure: None,
@@ -143,7 +160,7 @@ impl Live {
     ///
     /// # Errors
     /// What it has become since the run was admitted.
-    pub(crate) fn repository(&self) -> Result<Arc<Repository>, Problem> {
+    pub(crate) fn repository(&self) -> Result<FoundRepository, Problem> {
         self.repository.clone()
     }
 
@@ -366,4 +383,9 @@ fn shown(state: &State) -> Shown {
         _ => None,
     };
     Shown { state: state.name().to_owned(), branch, digest }
+}
+
+async fn find(parts: &Arc<Parts>, source: &RepositorySource) -> Result<FoundRepository, Problem> {
+    let (parts, source) = (Arc::clone(parts), source.clone());
+    blocking(move || Ok(Arc::new(parts.broker.locate(&source)?))).await
 }

@@ -48,13 +48,18 @@ impl Broker {
         base_tree: &ObjectId,
         tree: &ObjectId,
     ) -> Result<Changeset, RepositoryError> {
-        let answer = repository
-            .objects_git("diff-tree")
-            .args(PINNED)
-            .args(["-z", "--raw", "--numstat", "--end-of-options"])
-            .args([base_tree.as_str(), tree.as_str()])
-            .long()
-            .bytes()?;
+        // Most runs that change nothing: git need not be started to say so.
+        let answer = if base_tree == tree {
+            Vec::new()
+        } else {
+            repository
+                .objects_git("diff-tree")
+                .args(PINNED)
+                .args(["-z", "--raw", "--numstat", "--end-of-options"])
+                .args([base_tree.as_str(), tree.as_str()])
+                .long()
+                .bytes()?
+        };
         let mut files = parse(&answer).ok_or(RepositoryError::Malformed("diff-tree"))?;
         fill_sizes(repository, &mut files)?;
         files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -35,12 +35,16 @@ impl Broker {
         base_tree: &ObjectId,
         changes: &mut Changes<'_, '_>,
     ) -> Result<ObjectId, RepositoryError> {
+        let mut changes = changes.peekable();
+        if changes.peek().is_none() {
+            return Ok(base_tree.clone());
+        }
         let store = self.inner.store_dir(repository.format);
         // A directory of its own for the refs and crash reports of this one import.
         let scratch = store.join(self.inner.scratch_name());
         let result = write_bare(&scratch, repository.format)
             .map_err(RepositoryError::io("a scratch directory could not be made"))
-            .and_then(|()| import(repository, &scratch, base_tree, changes));
+            .and_then(|()| import(repository, &scratch, base_tree, &mut changes));
         // What remains holds no objects and is swept by `collect_garbage`.
         let _ = fs::remove_dir_all(&scratch);
         result

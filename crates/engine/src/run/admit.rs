@@ -11,11 +11,11 @@ use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::{RepositorySource, RuntimeRequest};
 use cofferdam_contract::trace::{Correlation, TraceId};
-use cofferdam_journal::{Durability, Hold, Idempotency, NewRun, Shown, Start};
+use cofferdam_journal::{Durability, Idempotency, NewRun, Shown, Start};
 use cofferdam_policy::{Policy, compile};
 
 use crate::admissions::Admission;
-use crate::live::blocking;
+use crate::live::{FoundRepository, Held, blocking};
 use crate::narrowing;
 use crate::parts::Parts;
 
@@ -35,13 +35,13 @@ pub struct Admitting {
 pub(crate) async fn admit(
     parts: &Arc<Parts>,
     request: RuntimeRequest,
-) -> Result<(Admitting, Option<Hold>), Problem> {
+) -> Result<(Admitting, Option<Held>), Problem> {
     request.validate()?;
     let now = parts.clock.now();
     if request.deadline_utc.is_some_and(|deadline| deadline <= now) {
         return Err(Problem::new(Code::DeadlinePassed, "the deadline has passed already"));
     }
-    let (base, policy) = match decide(parts, &request).await {
+    let (base, policy, repository) = match decide(parts, &request).await {
         // Invariant 3: a refusal by a rule is an event. What is merely mistaken is none.
         Err(problem) if problem.code == Code::PolicyDenied => {
             return Err(refused(parts, &request, problem).await?);
@@ -59,7 +59,10 @@ pub(crate) async fn admit(
     match parts.journal.start(new).await {
         Ok(Start::New { hold, .. }) => {
             keep(parts, &run, &admission).await?;
-            Ok((Admitting { run, existed: false }, Some(hold)))
+            Ok((
+                Admitting { run, existed: false },
+                Some(Held { hold, repository: Some(repository) }),
+            ))
         }
         Ok(Start::Known(known)) => {
             parts.admissions.remove(&run);
@@ -108,7 +111,7 @@ fn begun(parts: &Parts, run: &RunId, request: &RuntimeRequest, first: RunEvent) 
 async fn decide(
     parts: &Arc<Parts>,
     request: &RuntimeRequest,
-) -> Result<(BaseCommit, Policy), Problem> {
+) -> Result<(BaseCommit, Policy, FoundRepository), Problem> {
     let operator = parts.profiles.profile(&request.profile)?;
     let (of, asked) = (Arc::clone(parts), request.clone());
     blocking(move || {
@@ -116,7 +119,7 @@ async fn decide(
         let base = repository.resolve(&asked.repository.base)?;
         let narrowing = narrowing::read(&of.broker, &repository, &base.tree)?;
         let policy = compile(&operator, narrowing.as_ref(), &asked)?;
-        Ok((base, policy))
+        Ok((base, policy, Arc::new(repository)))
     })
     .await
 }
