@@ -103,6 +103,10 @@ impl Desk {
             if !is_about_grants(&given.command) {
                 continue;
             }
+            // It was read before this turn began, and the turn before may have answered it.
+            if !self.journal.find_command(&row.id).await.is_ok_and(|it| it.outcome.is_none()) {
+                continue;
+            }
             let outcome = match &book {
                 Some(book) => answer(book, given).await,
                 None => Err(no_session()),
