@@ -97,8 +97,8 @@ impl Live {
         crate::run::admit::keep(&parts, &run, &admission).await?;
         let (policy, request) = (Arc::new(policy), admission.request);
         let repository = match repository {
-            Some(found) => Ok(found),
-            None => find(&parts, &request.repository.source).await,
+            Some(found) if found.git_dir().is_dir() => Ok(found),
+            _ => find(&parts, &request.repository.source).await,
         };
         let actor = first.actor.clone();
         let causes = Arc::new(Causes::after(Arc::clone(&parts), actor.clone(), &events));
