@@ -162,6 +162,15 @@ fn refuse_in_sight(view: &View, dirs: &Dirs) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Gives up what only the launcher needs. This process has one thread.
+///
+/// # Errors
+/// `internal`: the kernel's.
+pub(crate) fn give_up_privileges() -> Result<(), Problem> {
+    cofferdam_sandbox::give_up_privileges()
+        .map_err(|error| Problem::new(Code::Internal, format!("giving privileges up: {error}")))
+}
+
 /// The `PATH` of this process, or the usual one.
 pub(crate) fn path_variable() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))

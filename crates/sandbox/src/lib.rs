@@ -22,6 +22,7 @@ mod init;
 mod landlocked;
 mod launcher;
 mod notify;
+mod privilege;
 mod spec;
 mod supervisor;
 mod sweep;
@@ -34,6 +35,7 @@ pub use error::SandboxError;
 pub use flat::FLAT_DIRECTORIES;
 pub use grant::Guarded;
 pub use launcher::launcher_main;
+pub use privilege::{give_back_privileges, give_up_privileges};
 pub use spec::{
     CallIo, CallResult, CallSpec, DenialSink, NotStarted, Program, Resident, SandboxSpec,
     SessionEnd, TraceGate,

@@ -43,6 +43,7 @@ use cofferdam_contract::problem::{Code, Problem};
 
 use crate::exit::Ending;
 use crate::output::Screen;
+use crate::wiring;
 pub(crate) use edge::{Edge, interrupted};
 pub(crate) use request::{Ground, Wanted};
 pub(crate) use session::exec::fast as fast_session_exec;
@@ -117,6 +118,13 @@ commands! {
     Reference => reference,
 }
 
+impl Command {
+    /// Whether it takes what the launcher has: it tries walls from where they are put up, or mounts.
+    fn is_privileged(&self) -> bool {
+        matches!(self, Self::Doctor(_) | Self::Redteam(_) | Self::Attacked(_) | Self::Pool(_))
+    }
+}
+
 /// Parses the command line, carries it out, and says how it ended.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -131,6 +139,10 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn carry_out(command: Command, screen: Screen) -> Result<Ending, Problem> {
+    if !command.is_privileged() {
+        // Before there is a second thread.
+        wiring::give_up_privileges()?;
+    }
     let edge = Edge::of_process(screen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

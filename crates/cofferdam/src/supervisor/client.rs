@@ -185,14 +185,12 @@ fn start(dirs: &Dirs) -> Result<(), Problem> {
     let log = daemon::open_log(&dirs.state).map_err(failed)?;
     // Whoever waits for the end of some pipe of its own must not wait for the supervisor.
     cofferdam_sandbox::pass_on_standard_streams_only().map_err(failed)?;
-    let mut child = Command::new(OWN_EXECUTABLE)
-        .arg0("cofferdam")
-        .arg(daemon::ARGUMENT)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .map_err(failed)?;
+    let mut command = Command::new(OWN_EXECUTABLE);
+    command.arg0("cofferdam").arg(daemon::ARGUMENT);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    // It gives them up by itself, and its launcher needs them.
+    cofferdam_sandbox::give_back_privileges(&mut command);
+    let mut child = command.spawn().map_err(failed)?;
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
         stdout.take(64 << 10).read_to_string(&mut said).map_err(failed)?;

@@ -54,6 +54,7 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve() -> Result<(), Problem> {
     let system = |error: io::Error| Problem::new(Code::Internal, format!("detaching: {error}"));
+    wiring::give_up_privileges()?;
     // Already the leader of a session when it was started by hand.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::RWXG | Mode::RWXO);

@@ -25,6 +25,7 @@ mod killed;
 mod modes;
 mod packages;
 mod pool;
+mod privileges;
 mod pruned;
 mod redteam;
 mod reverts;

@@ -22,6 +22,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::lock;
 use crate::error::SandboxError;
 use crate::launcher::{CONTROL, SUBCOMMAND};
+use crate::privilege;
 use crate::sys::process as kernel;
 use crate::sys::socket::Channel;
 use crate::wire::{FromLauncher, Plan, ToLauncher, Widening};
@@ -198,6 +199,7 @@ pub(super) fn spawn(
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let prepare = move || {
+        privilege::take_back()?;
         rustix::process::setsid()?;
         if tied {
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
