@@ -65,7 +65,7 @@ const ABOUT: &str = "The `command` driver under the profile `assist`. A run that
     is admitted, gets its workspace and session, works, is compared and attested; one that adds a \
     file also goes through the gate, is approved and becomes a branch.";
 
-const WHERE: &str = "git is asked by its command line, a process a question: a dozen of them \
+const WHERE: &str = "git is asked by its command line, a process a question: seven of them \
     in such a run. Opening the session comes next (see workspaces), then the synced writes of \
     admission, end and attestation.";
 
