@@ -135,7 +135,6 @@ struct Bare {
     large: PathBuf,
     project: PathBuf,
     path: std::ffi::OsString,
-    home: PathBuf,
 }
 
 impl Bare {
@@ -150,9 +149,7 @@ impl Bare {
         let mut path = std::ffi::OsString::from(Path::new(chosen.trim()).parent().context("/")?);
         path.push(":");
         path.push(crate::world::path_variable());
-        let home = world.path("commands-home");
-        std::fs::create_dir_all(&home)?;
-        Ok(Self { large: at, project: of, path, home })
+        Ok(Self { large: at, project: of, path })
     }
 
     fn run(&self, real: &Real) -> anyhow::Result<Duration> {
@@ -163,7 +160,7 @@ impl Bare {
         timed(|| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", real.script]).current_dir(&directory);
-            command.env("PATH", &self.path).env("HOME", &self.home);
+            command.env("PATH", &self.path);
             let output = command.stdin(Stdio::null()).output()?;
             ensure!(output.status.success(), "{} failed: {output:?}", real.name);
             Ok(())
