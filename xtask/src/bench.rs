@@ -21,10 +21,8 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     if shell::probe(&["bwrap", "--version"]).is_none() {
         bail!("bwrap is what we compare with: apt-get install bubblewrap");
     }
-    if shell::probe(&["mkfs.btrfs", "--version"]).is_none() {
-        bail!(
-            "mkfs.btrfs is needed for the workspaces that are snapshots: apt-get install btrfs-progs"
-        );
+    if shell::probe(&["btrfs", "--version"]).is_none() {
+        bail!("snapshots need btrfs-progs: apt-get install btrfs-progs");
     }
     let build = ["build", "--release", "-p", "cofferdam", "-p", "cofferdam-bench"];
     let build: Vec<&str> = [env!("CARGO")].into_iter().chain(build).collect();

@@ -46,7 +46,8 @@ const NEEDS: &[Need] = &[
     Need {
         name: "btrfs-progs",
         why: "workspaces that are snapshots",
-        is_met: || answers(&["mkfs.btrfs", "--version"]),
+        // The others of the package are where an ordinary user does not look.
+        is_met: || answers(&["btrfs", "--version"]),
         package: "btrfs-progs",
     },
     Need {
