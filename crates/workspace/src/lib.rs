@@ -19,6 +19,7 @@ mod scan;
 mod usage;
 
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use cofferdam_contract::change::{FileKind, TreeChange};
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::problem::Problem;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use beneath::{Nature, Tree, ancestors};
 use driver::{Driver, Site};
@@ -261,6 +264,11 @@ fn check_carry(base: &Layers, carry: &[Carry]) -> Result<(), WorkspaceError> {
 
 fn open_dir(path: &Path) -> Result<Tree, WorkspaceError> {
     Tree::open(path).map_err(WorkspaceError::io("open", path.as_os_str().as_bytes()))
+}
+
+/// Opens a directory of our own to be listed, locked or asked of its file system.
+fn open_own(path: &Path) -> Result<OwnedFd, Errno> {
+    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn open_layers(paths: &[PathBuf]) -> Result<Layers, WorkspaceError> {

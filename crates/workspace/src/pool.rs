@@ -19,7 +19,7 @@ use crate::driver::Copying;
 use crate::error::WorkspaceError;
 use crate::layers::Layers;
 use crate::remove::remove_dir;
-use crate::{make_dir, open_dir};
+use crate::{make_dir, open_dir, open_own as open};
 
 const BASES: &str = "bases";
 const SESSIONS: &str = "sessions";
@@ -192,11 +192,6 @@ fn is_still(dir: &Path, opened: &impl AsFd) -> Result<bool, Errno> {
         Err(Errno::NOENT) => Ok(false),
         found => Ok(found?.st_ino == fstat(opened)?.st_ino),
     }
-}
-
-fn open(dir: &Path) -> Result<OwnedFd, Errno> {
-    use rustix::fs::{CWD, Mode, OFlags, openat};
-    openat(CWD, dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn failed(action: &'static str, at: &Path) -> impl Fn(Errno) -> WorkspaceError + use<> {

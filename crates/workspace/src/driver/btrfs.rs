@@ -2,11 +2,9 @@
 //! closing and reading what changed do not depend on the number of files.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use cofferdam_btrfs as btrfs;
 use cofferdam_contract::mount::WorkspaceMount;
-use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 
 use super::{Driver, Site, carries};
@@ -14,6 +12,7 @@ use crate::beneath::Tree;
 use crate::changed::Changed;
 use crate::error::WorkspaceError;
 use crate::fill::Filler;
+use crate::open_own as open;
 use crate::usage::Usage;
 
 /// The session's own subvolume.
@@ -67,11 +66,6 @@ impl Driver for Btrfs {
 
 fn failed(action: &'static str, errno: Errno) -> WorkspaceError {
     WorkspaceError::io(action, b"")(errno)
-}
-
-/// Opens a directory of our own.
-fn open(path: &Path) -> Result<OwnedFd, Errno> {
-    openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The first transaction that can have written to the session's subvolume.

@@ -101,8 +101,7 @@ impl<'a> Copying<'a> {
                 match found.nature() {
                     Nature::Directory => places.push(path),
                     Nature::Leaf { kind, .. } => {
-                        remove_entry(&into, &name).map_err(io)?;
-                        copy(&found, kind, &into, &name)
+                        copy_over(&found, kind, &into, &name)
                             .map_err(WorkspaceError::std_io("copy", &path))?;
                     }
                     _ => {}
@@ -124,6 +123,17 @@ impl<'a> Copying<'a> {
             return Err(WorkspaceError::BaseTooLarge { max: BYTES_MAX, unit: "bytes" });
         }
         Ok(())
+    }
+}
+
+/// Copies one leaf to where something may be, which is rare: it is not looked for first.
+fn copy_over(found: &Found, kind: FileKind, into: &OwnedFd, name: &[u8]) -> std::io::Result<()> {
+    match copy(found, kind, into, name) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            remove_entry(into, name)?;
+            copy(found, kind, into, name)
+        }
+        copied => copied,
     }
 }
 
