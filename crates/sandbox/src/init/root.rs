@@ -352,12 +352,15 @@ fn mounted(layers: Layers) -> io::Result<OwnedFd> {
     mounted
 }
 
-/// One layer to be read, over nothing.
+/// One layer to be read, over nothing: an overlay has two layers at least. Nothing is a file system
+/// of its own, since a directory that was removed cannot be listed, nor then what lies over it.
 fn layered(lower: &OwnedFd) -> io::Result<OwnedFd> {
     let layers = Path::new(LAYERS);
-    let [place, nothing] = ["0", "1"].map(|name| layers.join(name));
-    put_layer(lower, &place)?;
-    directory(&nothing)?;
+    let places = ["0", "1"].map(|name| layers.join(name));
+    let size = [("size", Some("4k")), ("nr_inodes", Some("1"))];
+    let nothing = mount::create("tmpfs", &size, READ_ONLY_FILES)?;
+    put_layer(lower, &places[0])?;
+    put_layer(&nothing, &places[1])?;
     rustix::process::chdir(layers)?;
     let options =
         [("lowerdir", Some("0:1")), ("userxattr", None), ("redirect_dir", Some("nofollow"))];
@@ -366,10 +369,11 @@ fn layered(lower: &OwnedFd) -> io::Result<OwnedFd> {
         | Attributes::MOUNT_ATTR_NODEV;
     let mounted = mount::create("overlay", &options, attributes);
     rustix::process::chdir("/")?;
-    mount::detach(&place)?;
-    for dir in [&place, &nothing, layers] {
-        fs::remove_dir(dir)?;
+    for place in &places {
+        mount::detach(place)?;
+        fs::remove_dir(place)?;
     }
+    fs::remove_dir(layers)?;
     mounted
 }
 

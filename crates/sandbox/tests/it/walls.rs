@@ -10,6 +10,7 @@ use cofferdam_contract::denial::DenialSource;
 use cofferdam_contract::mount::{CarryMount, WorkspaceMount};
 use cofferdam_contract::path::RepoPath;
 use cofferdam_sandbox::SandboxError;
+use cofferdam_sandbox::view::Bind;
 
 use crate::support::{Site, call, launcher, probe, probe_outside, text};
 
@@ -94,6 +95,20 @@ fn writing_is_possible_in_the_workspace_and_in_scratch_only() {
     assert_eq!(std::fs::read(open.path("base/hello")).unwrap(), b"from the base\n");
     let written = std::fs::metadata(open.path("session/upper/hello")).unwrap();
     assert_eq!(written.uid(), std::fs::metadata(open.path("base")).unwrap().uid());
+}
+
+/// Whoever they belong to: the user's own are layers, and the others are binds.
+#[test]
+fn directories_of_tools_are_listed_from_the_top() {
+    let launcher = launcher();
+    let mut site = Site::new();
+    let tools = site.path("tools");
+    std::fs::create_dir_all(tools.join("bin")).unwrap();
+    std::fs::write(tools.join("readme"), "").unwrap();
+    site.spec.view.binds.push(Bind { source: tools, target: "/opt/tools".into() });
+    let open = site.open(&launcher);
+    assert_eq!(text(&open.sh("ls /opt/tools").stdout), "bin\nreadme\n");
+    assert!(text(&open.sh("ls /usr").stdout).contains("bin\n"));
 }
 
 #[test]
