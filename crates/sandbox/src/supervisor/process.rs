@@ -187,6 +187,8 @@ pub(super) fn spawn(
     tie: &Tie,
 ) -> io::Result<(std::process::Child, OwnedFd)> {
     let tied = tie.to_the_thread;
+    // Not at the number that the socket is to have: that would be what is executed (EACCES).
+    let image = rustix::io::fcntl_dupfd_cloexec(image, CONTROL + 1)?;
     let socket = socket.as_fd().as_raw_fd();
     let mut command = Command::new(format!("/proc/self/fd/{}", image.as_raw_fd()));
     command
@@ -222,4 +224,34 @@ pub(super) fn spawn(
     let pid = Pid::from_child(&child);
     let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
     Ok((child, pidfd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALONE: &str = "COFFERDAM_TEST_ALONE";
+
+    /// A process whose descriptor 3 was free when the image was copied. In a process of its own,
+    /// since the number is taken from whoever has it.
+    #[test]
+    fn an_image_at_the_sockets_number_is_executed_all_the_same() {
+        if std::env::var_os(ALONE).is_none() {
+            let name = "an_image_at_the_sockets_number_is_executed_all_the_same";
+            let mut alone = Command::new(std::env::current_exe().unwrap());
+            let output = alone.args(["--nocapture", name]).env(ALONE, "").output().unwrap();
+            let said =
+                String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+            return;
+        }
+        let image = std::os::fd::IntoRawFd::into_raw_fd(image(Path::new("/bin/true")).unwrap());
+        kernel::place(image, CONTROL).unwrap();
+        // SAFETY: nothing else in this process has the number.
+        let at_three = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(CONTROL) };
+        let (_ours, theirs) = Channel::pair().unwrap();
+        let tie = Tie { arguments: &[], to_the_thread: false };
+        let (mut child, _pidfd) = spawn(&at_three, &theirs, &tie).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
 }
