@@ -24,6 +24,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::machine::Machine;
 use crate::measure::Rounds;
+use crate::report::Table;
 use crate::repositories::Generated;
 use crate::world::World;
 
@@ -70,34 +71,60 @@ fn main() -> anyhow::Result<()> {
         counted: if quick { few } else { full },
         warm,
     };
-    let mut tables = vec![];
+    let mut made = Made::default();
     if wanted("calls") {
-        tables.push(calls::table(&world, &small, rounds(1000, 150, 20))?);
+        made.add("calls", calls::table(&world, &small, rounds(1000, 150, 20)));
     }
     if wanted("runs") {
-        tables.push(runs::table(&world, &small, rounds(40, 6, 2))?);
+        made.add("runs", runs::table(&world, &small, rounds(40, 6, 2)));
     }
     if wanted("stops") {
-        tables.push(stops::table(&world, &small, rounds(100, 10, 2))?);
+        made.add("stops", stops::table(&world, &small, rounds(100, 10, 2)));
     }
     if wanted("sessions") {
-        tables.push(sessions::table(&world, &small, rounds(100, 10, 3), quick)?);
+        made.add("sessions", sessions::table(&world, &small, rounds(100, 10, 3), quick));
+    }
+    if wanted("bases") {
+        made.add("bases", bases::table(&world, &small, rounds(24, 4, 1), 4));
     }
     if wanted("commands") {
         let large = Generated::at(&repositories, 200_000)?;
-        tables.push(commands::table(&world, &large, rounds(12, 3, 2))?);
+        made.add("commands", commands::table(&world, &large, rounds(12, 3, 2)));
     }
     if wanted("workspaces") {
         let every = if quick { 4 } else { 8 };
         let large = Generated::at(&repositories, 200_000)?;
         for kind in world.kinds() {
-            tables.push(workspaces::table(&world, &small, rounds(40, 6, 2), every, kind)?);
-            tables.push(workspaces::table(&world, &large, rounds(24, 4, 2), every, kind)?);
+            for (repository, counted, few) in [(&small, 40, 6), (&large, 24, 4)] {
+                let rounds = rounds(counted, few, 2);
+                made.add("workspaces", workspaces::table(&world, repository, rounds, every, kind));
+            }
         }
     }
-    if wanted("bases") {
-        tables.push(bases::table(&world, &small, rounds(24, 4, 1), 4)?);
-    }
-    print!("{}", page::render(&Machine::of_process(&dir), &tables));
+    print!("{}", page::render(&Machine::of_process(&dir), &made.tables));
+    ensure!(made.failed.is_empty(), "not measured: {}", made.failed.join(", "));
     Ok(())
+}
+
+/// The tables so far. Each is shown when it is there: all of them take half an hour, and whoever
+/// waits wants to know, also of those that came before one that failed.
+#[derive(Default)]
+struct Made {
+    tables: Vec<Table>,
+    failed: Vec<&'static str>,
+}
+
+impl Made {
+    fn add(&mut self, name: &'static str, table: anyhow::Result<Table>) {
+        match table {
+            Ok(table) => {
+                eprintln!("{}", page::claims(&table));
+                self.tables.push(table);
+            }
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                self.failed.push(name);
+            }
+        }
+    }
 }

@@ -18,19 +18,25 @@ pub(crate) fn render(machine: &Machine, tables: &[Table]) -> String {
          {file_system}, {git}, {bubblewrap}.\n\n## Ratios\n"
     );
     for table in tables {
-        let _ = write!(page, "\n### {}\n\n{}\n\n", table.title, table.about);
-        page.push_str("| what | measured | goal | |\n|---|---|---|---|\n");
-        table.claims.iter().for_each(|claim| page.push_str(&claim_row(claim)));
-        let missed = table.claims.iter().filter(|claim| is_missed(claim));
-        for claim in missed.filter(|claim| !claim.where_it_goes.is_empty()) {
-            let _ = write!(page, "\n*{}*: {}\n", claim.what, claim.where_it_goes);
-        }
+        page.push_str(&claims(table));
     }
     page.push_str("\n## Absolute times\n");
     for table in tables {
         let _ = write!(page, "\n### {}\n\n", table.title);
         page.push_str("| what | p50 | p99 | samples |\n|---|---|---|---|\n");
         table.timings.iter().for_each(|timing| page.push_str(&timing_row(timing)));
+    }
+    page
+}
+
+/// What follows from one table.
+pub(crate) fn claims(table: &Table) -> String {
+    let mut page = format!("\n### {}\n\n{}\n\n", table.title, table.about);
+    page.push_str("| what | measured | goal | |\n|---|---|---|---|\n");
+    table.claims.iter().for_each(|claim| page.push_str(&claim_row(claim)));
+    let missed = table.claims.iter().filter(|claim| is_missed(claim));
+    for claim in missed.filter(|claim| !claim.where_it_goes.is_empty()) {
+        let _ = write!(page, "\n*{}*: {}\n", claim.what, claim.where_it_goes);
     }
     page
 }

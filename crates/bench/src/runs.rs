@@ -18,6 +18,7 @@ const CHANGE: &str = "run that adds a file: gate, approval, branch";
 const EVIDENCE: &str = "export of its evidence";
 const NOTHING_BINARY: &str = "the same by the program: changes nothing";
 const CHANGE_BINARY: &str = "the same by the program: adds a file";
+const DEMO: &str = "the demo, all of it";
 
 /// Measures them.
 ///
@@ -45,6 +46,9 @@ pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Re
     )?;
     // It needs a run to export, so it was measured beside the run that it exports.
     timings.push(crate::measure::timing(EVIDENCE, evidence.split_off(rounds.warm)));
+    // It takes seconds, so a few are enough.
+    let demo = Contender::new(DEMO, || demo(world, on));
+    timings.extend(interleave(Rounds { counted: 3, warm: 0 }, vec![demo])?);
     let medians = Medians(&timings);
     let claims = vec![
         medians
@@ -52,6 +56,7 @@ pub(crate) fn table(world: &World, on: &Generated, rounds: Rounds) -> anyhow::Re
             .goes(WHERE),
         medians.median("run that adds a file, admit to branch", CHANGE, None),
         medians.added("the program's own part of a no-op run", (NOTHING_BINARY, NOTHING), None),
+        medians.slowest("the demo", DEMO, Some(Goal::AtMost(60_000.0))),
     ];
     Ok(Table {
         title: format!("Whole runs on {} files, base cached", on.files),
@@ -118,6 +123,16 @@ fn by_program(
         let said: serde_json::Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("failed ({}): {command:?}", output.status))?;
         ensure!(said["state"] == state, "the run is {}: {said}", said["state"]);
+        Ok(())
+    })
+}
+
+fn demo(world: &World, on: &Generated) -> anyhow::Result<Duration> {
+    let path = on.path.to_str().context("a path is not UTF-8")?;
+    let mut command = world.program(&["demo", "--json", "--yes", "--repo", path]);
+    timed(|| {
+        let output = command.stderr(Stdio::null()).output()?;
+        ensure!(output.status.success(), "the demo did not prove everything ({})", output.status);
         Ok(())
     })
 }

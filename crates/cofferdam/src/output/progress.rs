@@ -4,8 +4,8 @@ use std::sync::Mutex;
 
 use cofferdam_contract::capability::WallStatus;
 use cofferdam_contract::events::{
-    ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EventBody, GrantEvent, RunEvent,
-    SessionEvent,
+    ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EffectIntent, EventBody, GrantEvent,
+    RunEvent, SessionEvent,
 };
 use cofferdam_engine::Observer;
 
@@ -77,13 +77,23 @@ pub(crate) fn line(event: &EventBody) -> Option<String> {
             Some(format!("rejected by {}: {}", rejection.rejecter, rejection.reason))
         }
         EventBody::Grant(event) => grant_line(event),
-        EventBody::Effect(EffectEvent::Intended(intent)) => {
-            Some(format!("writing {}", intent.branch()))
-        }
+        EventBody::Effect(EffectEvent::Intended(intent)) => Some(intent_line(intent)),
         EventBody::Effect(EffectEvent::Failed(failure)) => {
             Some(format!("nothing was written: {}", failure.problem))
         }
         _ => None,
+    }
+}
+
+fn intent_line(intent: &EffectIntent) -> String {
+    let branch = intent.branch();
+    match intent {
+        EffectIntent::Apply { .. } => format!("writing {branch}"),
+        EffectIntent::Merge { commit, .. } => format!("moving {branch} to {commit}"),
+        EffectIntent::Rollback { restore: None, .. } => format!("removing {branch}"),
+        EffectIntent::Rollback { restore: Some(before), .. } => {
+            format!("moving {branch} back to {before}")
+        }
     }
 }
 
