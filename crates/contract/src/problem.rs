@@ -94,7 +94,7 @@ impl Outcome {
 codes! {
     Stopped, "stopped", Stopped, "start a new run, or look at what was done with cofferdam show";
     Internal, "internal", Internal, "this is a defect: please report it with the output of cofferdam doctor --json";
-    StorageFailed, "storage_failed", Internal, "check that the state directory is writable and has room, then run the command again";
+    StorageFailed, "storage_failed", Internal, "see that the directories of state, cache and repository are writable and have room, then run the command again";
     JournalCorrupt, "journal_corrupt", Internal, "run cofferdam journal verify to see where the chain breaks, and restore the state directory from a copy";
     RequestInvalid, "request_invalid", Usage, "correct the named field";
     VersionUnsupported, "version_unsupported", Usage, "use a client of the same major version";
