@@ -25,6 +25,16 @@ impl<'a> Contender<'a> {
     pub(crate) fn every(self, every: usize) -> Self {
         Self { every, ..self }
     }
+
+    /// What others left to be written is written before its turn, so that it is not this one's.
+    pub(crate) fn settled(self) -> Self {
+        let mut run = self.run;
+        let settled = move || {
+            rustix::fs::sync();
+            run()
+        };
+        Self { run: Box::new(settled), ..self }
+    }
 }
 
 /// How often, and how often before it counts.

@@ -65,38 +65,34 @@ pub(crate) fn table(
     world.runtime.block_on(attached.call(CallRequest::new("exec", edit)))?;
     crate::calls::carry_out(world, &session, "/bin/sh", &["-c", &script])?;
     let number = Cell::new(0);
-    let timings = interleave(
-        rounds,
-        vec![
-            Contender::new(OPEN, || open(&opener)),
-            Contender::new(ATTACH, || {
-                let (attached, took) = attach()?;
-                world.runtime.block_on(attached.end())?;
-                Ok(took)
-            }),
-            Contender::new(CHANGESET, || changed.scan(&*session)),
-            Contender::new(DIFF, || {
-                timed(|| {
-                    let diff = world.runtime.block_on(attached.diff())?;
-                    ensure!(diff.changeset.files.len() == CHANGED, "not every change was found");
-                    Ok(())
-                })
-            }),
-            Contender::new(CLOSE, || opener.close(world, &script)),
-            Contender::new(STATUS, || changed.status()),
-            Contender::new(STASH, || changed.stash()),
-            Contender::new(WORKTREE, || {
-                number.set(number.get() + 1);
-                let path = world.path(&format!("worktree-{}-{}", on.files, number.get()));
-                // What the last one left to be written is not this one's.
-                rustix::fs::sync();
-                let took = timed(|| on.add_worktree(&path))?;
-                on.remove_worktree(&path)?;
-                Ok(took)
+    let contenders = vec![
+        Contender::new(OPEN, || open(&opener)),
+        Contender::new(ATTACH, || {
+            let (attached, took) = attach()?;
+            world.runtime.block_on(attached.end())?;
+            Ok(took)
+        }),
+        Contender::new(CHANGESET, || changed.scan(&*session)),
+        Contender::new(DIFF, || {
+            timed(|| {
+                let diff = world.runtime.block_on(attached.diff())?;
+                ensure!(diff.changeset.files.len() == CHANGED, "not every change was found");
+                Ok(())
             })
-            .every(worktree_every),
-        ],
-    )?;
+        }),
+        Contender::new(CLOSE, || opener.close(world, &script)),
+        Contender::new(STATUS, || changed.status()),
+        Contender::new(STASH, || changed.stash()),
+        Contender::new(WORKTREE, || {
+            number.set(number.get() + 1);
+            let path = world.path(&format!("worktree-{}-{}", on.files, number.get()));
+            let took = timed(|| on.add_worktree(&path))?;
+            on.remove_worktree(&path)?;
+            Ok(took)
+        })
+        .every(worktree_every),
+    ];
+    let timings = interleave(rounds, contenders.into_iter().map(Contender::settled).collect())?;
     session.discard();
     world.runtime.block_on(attached.end())?;
     changed.remove()?;

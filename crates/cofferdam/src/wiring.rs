@@ -145,14 +145,7 @@ fn refuse_in_sight(view: &View, dirs: &Dirs) -> Result<(), Problem> {
     for (dir, variable) in
         [(&dirs.state, "COFFERDAM_STATE_DIR"), (&dirs.cache, "COFFERDAM_CACHE_DIR")]
     {
-        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
-        let shows = |source: &Path| {
-            let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-            real.starts_with(&source) || source.starts_with(&real)
-        };
-        let caches = view.caches.iter().map(|cache| &cache.source);
-        let sources = view.binds.iter().map(|bind| &bind.source).chain(caches);
-        if let Some(source) = sources.into_iter().find(|source| shows(source)) {
+        if let Some(source) = view.shows(dir) {
             let (dir, shown) = (crate::dirs::shown(dir), crate::dirs::shown(source));
             let detail = format!("{dir} would be seen in sessions, which get to see {shown}");
             return Err(Problem::new(Code::ConfigurationInvalid, detail)

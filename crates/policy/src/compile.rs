@@ -4,8 +4,10 @@
 //! Must never take anything from the repository's working tree.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use cofferdam_contract::budget::Budget;
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::request::RuntimeRequest;
@@ -143,12 +145,27 @@ fn session(
         environment,
         workspace_path: own.workspace_path,
         workspace_kind: own.workspace_kind,
+        rootfs: rootfs(operator)?,
         setup: own.setup.clone(),
         carry: carry(&both(&own.carry, narrow.session.carry.as_ref()), request)?,
         caches: own.caches.clone(),
         required_walls: &own.required_walls | &narrow.session.required_walls,
         decoys: own.decoys,
         debug: own.debug,
+    })
+}
+
+fn rootfs(operator: &Profile) -> Result<Option<String>, PolicyError> {
+    let session = &operator.session;
+    let Some(rootfs) = &session.rootfs else { return Ok(None) };
+    let detail = match session.boundary {
+        Boundary::Flat => "a flat session mounts nothing, so it has no image",
+        Boundary::Native if Path::new(rootfs).is_absolute() => return Ok(Some(rootfs.clone())),
+        Boundary::Native => "an image is named by an absolute path",
+    };
+    Err(PolicyError::ProfileInvalid {
+        field: Some("session.rootfs".to_owned()),
+        detail: detail.to_owned(),
     })
 }
 

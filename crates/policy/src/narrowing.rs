@@ -34,6 +34,7 @@ pub const OPERATOR_ONLY: &[&str] = &[
     "session.workspace_path",
     "session.workspace_kind",
     "session.caches",
+    "session.rootfs",
     "session.setup",
     "session.decoys",
     "session.debug",

@@ -148,6 +148,10 @@ pub struct SessionTable {
     /// How the workspace is made: `overlay`, which becomes a snapshot where the host has a pool and
     /// a copy where it has no overlays; `btrfs`, a snapshot or nothing; or `copy`.
     pub workspace_kind: WorkspaceKind,
+    /// A directory of the host with an unpacked image, whose programs and libraries a session has in
+    /// place of the host's: an absolute path. Not for flat sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<String>,
     /// Executable and arguments that run inside the session before work; none by default. Never a
     /// shell string.
     pub setup: Vec<String>,

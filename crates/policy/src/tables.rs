@@ -70,6 +70,9 @@ pub struct SessionRules {
     pub workspace_path: WorkspacePath,
     /// How it is made.
     pub workspace_kind: WorkspaceKind,
+    /// The image whose programs there are in place of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs: Option<String>,
     /// Executable and arguments to run before work; empty for none.
     pub setup: Vec<String>,
     /// The directories that the request carries in, each allowed.

@@ -65,6 +65,49 @@ fn a_workspace_can_be_at_the_repositorys_own_path() {
     assert_eq!(std::fs::read_to_string(world.cwd.join("greeting.txt")).unwrap(), "hello\n");
 }
 
+/// `sh`, and the libraries that it says it needs.
+fn unpack_image(root: &std::path::Path) {
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::copy("/bin/sh", root.join("bin/sh")).unwrap();
+    let output = std::process::Command::new("ldd").arg("/bin/sh").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    for library in said.split_whitespace().filter(|it| it.starts_with('/')) {
+        let to = root.join(library.trim_start_matches('/'));
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(library, to).unwrap();
+    }
+}
+
+#[test]
+fn a_profile_names_an_image_whose_programs_there_are() {
+    let world = World::new();
+    let image = tempfile::tempdir().unwrap();
+    unpack_image(image.path());
+    let profile = |root: &std::path::Path, more: &str| {
+        let text = format!("{more}[session]\nrootfs = \"{}\"\n", root.display());
+        world.configure("profiles/image.toml", &text);
+    };
+    let exec = ["exec", "--profile", "image", "--", "sh", "-c"];
+    let script = "echo bye > greeting.txt; command -v sh; command -v cat";
+    profile(image.path(), "");
+    assert_eq!(world.run(&[&exec[..], &[script]].concat()).expect(127), "/bin/sh\n");
+    let run = world.run(&["run", "--json", "--profile", "image", "--", "sh", "-c", script]);
+    assert_eq!((text(&run.object(0), "state"), printed(&world).as_str()), {
+        ("awaiting_approval", "/bin/sh\n")
+    });
+    // Control: without the image there are those of the host.
+    let on_host = world.run(&["exec", "--", "sh", "-c", "command -v cat; command -v git"]).expect(0);
+    assert_eq!(on_host.lines().count(), 2, "{on_host}");
+    // What is none, what would show the state of runs, and what mounts nothing.
+    let refused = || world.run(&[&exec[..], &["true"]].concat()).refusal(125);
+    for root in [world.cwd.join("src"), "/".into(), "relative".into(), world.state().into()] {
+        profile(&root, "");
+        assert_eq!(refused(), "configuration_invalid", "{}", root.display());
+    }
+    profile(image.path(), "extends = \"flat\"\n");
+    assert_eq!(refused(), "configuration_invalid");
+}
+
 #[test]
 fn setup_runs_before_work_and_its_result_is_a_checkpoint() {
     let world = World::new();

@@ -185,7 +185,7 @@ fn a_merge_and_a_rollback_that_are_killed_half_way_are_finished_once() {
     let base = world.git(&["rev-parse", "target"]);
     let into = ["merge", "--into", "target"];
     for (args, text) in [(&into[..], "two"), (&["rollback"], "hello")] {
-        assert!(kill_at(&world, args, "writing "), "{args:?}");
+        assert!(kill_at(&world, args, "moving "), "{args:?}");
         // Asking again is no error, whether the effect had happened or not.
         world.run(args).expect(0);
         assert_eq!(world.git(&["show", "target:greeting.txt"]), text);

@@ -130,12 +130,37 @@ impl NativeSessions {
         Ok(workspace)
     }
 
+    /// What the session sees of the host, or of the image that its profile names.
+    fn view(&self, rootfs: Option<&str>) -> Result<View, Problem> {
+        let Some(rootfs) = rootfs else { return Ok(self.view.clone()) };
+        let refused = |detail: String, hint: &str| {
+            Problem::new(Code::ConfigurationInvalid, detail)
+                .at(Some("session.rootfs".to_owned()))
+                .hint(hint)
+        };
+        let home = self.guarded.as_ref().map_or(Path::new("/nonexistent"), |it| &it.home);
+        let caches = self.view.caches.clone();
+        let view = View::of_rootfs(Path::new(rootfs), home, caches, &*self.variables);
+        let view = view.ok_or_else(|| {
+            let detail = format!("there is no image at {rootfs} that a session may see");
+            refused(detail, "name a directory with the image's own usr or bin, and no home in it")
+        })?;
+        let never = self.guarded.iter().flat_map(|it| &it.never).chain([&self.dir]);
+        match never.into_iter().find(|dir| view.shows(dir).is_some()) {
+            None => Ok(view),
+            Some(dir) => {
+                let detail = format!("{} would be seen in sessions", dir.display());
+                Err(refused(detail, "unpack the image elsewhere"))
+            }
+        }
+    }
+
     fn spec(
         &self,
         order: &SessionOrder<'_>,
         workspace: &Workspace,
         scratch: PathBuf,
-    ) -> SandboxSpec {
+    ) -> Result<SandboxSpec, Problem> {
         let session = &order.policy.tables().session;
         let passed = session
             .environment
@@ -145,11 +170,11 @@ impl NativeSessions {
             Some(path) => path,
             None => order.workspace_path.clone(),
         };
-        SandboxSpec {
+        Ok(SandboxSpec {
             session: order.session.clone(),
             run: Some(order.run.clone()),
             boundary: session.boundary,
-            view: self.view.clone(),
+            view: self.view(session.rootfs.as_deref())?,
             workspace: workspace.mount(),
             workspace_kind: workspace.kind(),
             workspace_path,
@@ -159,7 +184,7 @@ impl NativeSessions {
             decoys: session.decoys,
             debug: session.debug,
             scratch,
-        }
+        })
     }
 }
 
@@ -184,13 +209,14 @@ impl Sessions for NativeSessions {
         })?;
         let workspace = self.workspace(&mut order, &scratch)?;
         let spec = self.spec(&order, &workspace, scratch.clone());
-        let opened = self.launcher.open(spec, Arc::clone(&order.book) as _);
+        let opened =
+            spec.and_then(|spec| Ok(self.launcher.open(spec, Arc::clone(&order.book) as _)?));
         let session = match opened {
             Ok(session) => session,
-            Err(error) => {
+            Err(problem) => {
                 drop(workspace);
                 let _ = cofferdam_workspace::remove_dir(&scratch);
-                return Err(error.into());
+                return Err(problem);
             }
         };
         let on_host = workspace_on_host(order.policy.tables().session.boundary, &workspace);

@@ -53,23 +53,27 @@ const JAVA_PARTS: &[&str] = &["security", "logging.properties", "net.properties"
 
 /// Distributions keep parts of Java and Python in directories with the version in their name.
 fn add_versioned(builder: &mut Builder<'_>, etc: &Path) {
-    let Ok(entries) = etc.read_dir() else { return };
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    for name in names(builder, etc) {
+        let path = etc.join(&name);
         if name.starts_with("python") {
             builder.bind(&path);
         } else if name.starts_with("java") {
-            let Ok(parts) = path.read_dir() else { continue };
-            for part in parts.filter_map(Result::ok) {
-                let name = part.file_name().to_string_lossy().into_owned();
-                if JAVA_PARTS.contains(&&*name) || name.ends_with(".cfg") {
-                    builder.bind(&part.path());
+            for part in names(builder, &path) {
+                if JAVA_PARTS.contains(&&*part) || part.ends_with(".cfg") {
+                    builder.bind(&path.join(&part));
                 }
             }
         }
     }
+}
+
+/// The names in a directory of the system, in order; none that is not text matters here.
+fn names(builder: &Builder<'_>, dir: &Path) -> Vec<String> {
+    let entries = builder.source(dir).read_dir().into_iter().flatten();
+    let mut names: Vec<_> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 /// Started by root a session's user is [`UID`]; started by anyone else it keeps its number.

@@ -4,10 +4,11 @@
 //! with credentials is absent and not refused. Tools keep the paths that they have on the host,
 //! since shebangs, shims and virtual environments hold those; home is another, private one. Must
 //! never know how a bind is made, and never bind a home, its ancestors or a configuration
-//! directory.
+//! directory. Where a profile names an image, the directories of the system are the image's.
 
 mod caches;
 mod etc;
+mod rootfs;
 mod toolchains;
 
 use std::collections::BTreeSet;
@@ -60,7 +61,7 @@ impl View {
     /// The view of this host for a user whose `PATH`, home directory and environment are given.
     /// Reads the file system; what is not there is left out.
     pub fn of_host(path_var: &OsStr, home: &Path, var: &dyn Fn(&str) -> Option<OsString>) -> Self {
-        let mut builder = Builder::new(home, var);
+        let mut builder = Builder::new(Path::new("/"), home, var);
         builder.system();
         etc::add(&mut builder);
         let mut path = Vec::new();
@@ -77,6 +78,16 @@ impl View {
             }
         }
         builder.finish(&path)
+    }
+
+    /// What of it shows something of `dir`, or of what is above or beneath.
+    pub fn shows(&self, dir: &Path) -> Option<&Path> {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let dir = real(dir);
+        let caches = self.caches.iter().map(|cache| &cache.source);
+        let mut sources = self.binds.iter().map(|bind| &bind.source).chain(caches);
+        let shown = |source: &Path| dir.starts_with(real(source)) || real(source).starts_with(&dir);
+        sources.find(|source| shown(source)).map(PathBuf::as_path)
     }
 
     /// The environment that belongs to the view: nothing else of the host's comes in.
@@ -114,6 +125,8 @@ pub(crate) const NEVER: &[&str] = &[
 
 /// A view in the making.
 struct Builder<'a> {
+    /// Where the directories of the system are: `/`, or those of an image. No link leads out of it.
+    from: PathBuf,
     home: PathBuf,
     var: &'a dyn Fn(&str) -> Option<OsString>,
     binds: BTreeSet<Bind>,
@@ -124,8 +137,9 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(home: &Path, var: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
+    fn new(from: &Path, home: &Path, var: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         let mut builder = Self {
+            from: from.to_owned(),
             home: home.to_owned(),
             var,
             binds: BTreeSet::new(),
@@ -139,7 +153,8 @@ impl<'a> Builder<'a> {
     }
 
     fn base_variables(&mut self) {
-        let shell = if Path::new("/usr/bin/bash").exists() { "/bin/bash" } else { "/bin/sh" };
+        let shell =
+            if self.source(Path::new("/usr/bin/bash")).exists() { "/bin/bash" } else { "/bin/sh" };
         for (name, value) in [
             ("HOME", HOME),
             ("USER", USER),
@@ -186,10 +201,15 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Where on the host a path of the system is.
+    fn source(&self, path: &Path) -> PathBuf {
+        self.from.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
     /// Binds a path at its own place; a symbolic link becomes the same link. False if that is not
     /// allowed or there is nothing.
     fn bind(&mut self, path: &Path) -> bool {
-        self.bind_at(path, path)
+        self.bind_at(&self.source(path), path)
     }
 
     fn bind_at(&mut self, source: &Path, target: &Path) -> bool {
@@ -220,6 +240,9 @@ impl<'a> Builder<'a> {
     /// resolved as well as without: a link in a tools' directory must not lead to keys.
     fn may_bind(&self, path: &Path) -> bool {
         let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if !self.is_within(path) {
+            return false;
+        }
         [path, &resolved].into_iter().all(|path| {
             let plain = path.is_absolute()
                 && path.components().all(|part| !matches!(part, Component::ParentDir));
@@ -236,12 +259,20 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Whether a path of the host is there inside, under the same name.
+    /// Whether what a path leads to is where the directories of the system are. A link as such is
+    /// followed inside alone, so it may be anywhere.
+    fn is_within(&self, path: &Path) -> bool {
+        let followed = if path.is_symlink() { path.parent() } else { Some(path) };
+        let resolved = followed.and_then(|path| path.canonicalize().ok());
+        self.from == Path::new("/") || resolved.is_some_and(|it| it.starts_with(&self.from))
+    }
+
+    /// Whether a path of the system is there inside, under the same name.
     fn covers(&self, path: &Path) -> bool {
         let bound = |path: &Path| {
-            self.binds
-                .iter()
-                .any(|bind| bind.source == bind.target && path.starts_with(&bind.target))
+            self.binds.iter().any(|bind| {
+                bind.source == self.source(&bind.target) && path.starts_with(&bind.target)
+            })
         };
         // Links at the top, such as /bin, lead into what is bound.
         let linked = |path: &Path| {
@@ -249,7 +280,7 @@ impl<'a> Builder<'a> {
                 path.strip_prefix(link).is_ok_and(|rest| bound(&Path::new("/").join(to).join(rest)))
             })
         };
-        path.is_dir() && (bound(path) || linked(path))
+        self.source(path).is_dir() && (bound(path) || linked(path))
     }
 
     fn finish(self, path: &[PathBuf]) -> View {

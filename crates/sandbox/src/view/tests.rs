@@ -265,3 +265,86 @@ fn binds_are_in_order_and_none_is_inside_another_for_nothing() {
         assert!(bind.target.is_absolute());
     }
 }
+
+/// An unpacked image with programs, and with what must not come along.
+fn image(dir: &Path) -> PathBuf {
+    let root = dir.join("image");
+    for file in [
+        "usr/bin/sh",
+        "usr/local/bin/tool",
+        "usr/lib/libc.so",
+        "opt/suite/run",
+        "etc/os-release",
+        "etc/passwd",
+        "etc/shadow",
+        "etc/ssh/ssh_host_key",
+        "etc/ssl/certs/ca.pem",
+        "etc/java-21/security/java.security",
+        "etc/java-21/management/jmxremote.password",
+        "root/.netrc",
+        "home/builder/.aws/credentials",
+        "var/lib/secrets",
+        "run/secrets/key",
+        "tmp/left",
+    ] {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "of the image").unwrap();
+    }
+    symlink("usr/bin", root.join("bin")).unwrap();
+    symlink("/usr/lib", root.join("lib")).unwrap();
+    root
+}
+
+fn of_image(root: &Path) -> Option<View> {
+    View::of_rootfs(root, Path::new("/nonexistent"), Vec::new(), &|_| None)
+}
+
+#[test]
+fn an_image_gives_its_programs_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = image(dir.path()).canonicalize().unwrap();
+    let view = of_image(&root).unwrap();
+    let bound = ["/etc/java-21/security", "/etc/os-release", "/etc/ssl/certs", "/opt", "/usr"];
+    let at = |path: &&str| Bind { source: root.join(&path[1..]), target: path.into() };
+    assert_eq!(view.binds, bound.iter().map(at).collect::<Vec<_>>());
+    for link in [("/bin", "usr/bin"), ("/lib", "/usr/lib")] {
+        assert!(view.links.contains(&(link.0.into(), link.1.into())), "{:?}", view.links);
+    }
+    assert_eq!(view.path, "/usr/local/bin:/usr/bin:/bin");
+    let names: Vec<_> = view.files.iter().map(|(path, _)| path.as_path()).collect();
+    assert!(names.contains(&Path::new("/etc/passwd")), "the synthesised one");
+}
+
+#[test]
+fn no_link_of_an_image_leads_out_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = image(dir.path());
+    let outside = dir.path().join("outside");
+    fs::create_dir_all(outside.join("certs")).unwrap();
+    fs::write(outside.join("os-release"), "SECRET").unwrap();
+    fs::remove_dir_all(root.join("etc")).unwrap();
+    symlink(&outside, root.join("etc")).unwrap();
+    // Control: on the host it does lead out.
+    assert_eq!(fs::read(root.join("etc/os-release")).unwrap(), b"SECRET");
+    let targets = |view: View| view.binds.into_iter().map(|bind| bind.target).collect::<Vec<_>>();
+    assert_eq!(targets(of_image(&root).unwrap()), [Path::new("/opt"), Path::new("/usr")]);
+    fs::remove_file(root.join("etc")).unwrap();
+    fs::create_dir(root.join("etc")).unwrap();
+    symlink(&outside, root.join("etc/ssl")).unwrap();
+    assert!(root.join("etc/ssl/certs").is_dir());
+    assert_eq!(targets(of_image(&root).unwrap()), [Path::new("/opt"), Path::new("/usr")]);
+}
+
+#[test]
+fn what_is_no_image_and_what_would_show_a_home_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = image(dir.path());
+    assert!(of_image(&root).is_some());
+    assert!(of_image(Path::new("/")).is_none());
+    assert!(of_image(&dir.path().join("absent")).is_none());
+    assert!(of_image(&root.join("usr/bin/sh")).is_none());
+    assert!(of_image(&root.join("home")).is_none());
+    let home = root.join("home/builder");
+    assert!(View::of_rootfs(&root, &home, Vec::new(), &|_| None).is_none());
+}

@@ -13,6 +13,7 @@ mod grants;
 mod limits;
 mod masked;
 mod refused;
+mod rootfs;
 mod rootless;
 mod runtimes;
 mod soak;

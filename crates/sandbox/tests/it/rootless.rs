@@ -93,6 +93,11 @@ fn refusals_are_told() {
 }
 
 #[test]
+fn images_are_used() {
+    again("rootfs::");
+}
+
+#[test]
 fn run_times_run() {
     again("runtimes::");
 }
