@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
-use crate::{Outcome, shell};
+use crate::{Outcome, binaries, shell};
 
 /// What is guarded by what.
 const LIST: &str = "guards.toml";
@@ -128,31 +128,8 @@ fn build(copy: &Path, guards: &[Guard]) -> anyhow::Result<BTreeMap<String, PathB
     let attacks = guards.iter().flat_map(|guard| &guard.attacks);
     let crates: std::collections::BTreeSet<_> =
         attacks.filter_map(|attack| attack.split('/').next()).collect();
-    let mut args = vec!["test", "--no-run", "--locked", "--quiet", "--test", "it"];
-    let packages: Vec<_> = crates
-        .iter()
-        .map(|name| match *name {
-            "cofferdam" => "--package=cofferdam".to_owned(),
-            name => format!("--package=cofferdam-{name}"),
-        })
-        .collect();
-    args.extend(packages.iter().map(String::as_str));
-    args.extend(["--message-format=json-render-diagnostics", "--target-dir=../built"]);
-    let built = shell::output(copy, env!("CARGO"), &args)?;
-    let mut binaries = BTreeMap::new();
-    for line in built.lines() {
-        let message: serde_json::Value = serde_json::from_str(line).context("what cargo built")?;
-        let manifest = message["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
-        let name = manifest.and_then(Path::file_name).map(|name| name.to_string_lossy());
-        if let (Some(name), "it", Some(binary)) = (
-            name,
-            message["target"]["name"].as_str().unwrap_or_default(),
-            message["executable"].as_str(),
-        ) {
-            binaries.insert(name.into_owned(), PathBuf::from(binary));
-        }
-    }
-    Ok(binaries)
+    let crates: Vec<_> = crates.into_iter().collect();
+    binaries::of_tests(copy, &crates, &["--target-dir=../built"])
 }
 
 /// The tests of the copy.

@@ -5,9 +5,11 @@
 //! Cofferdam, only to work on it.
 
 mod bench;
+mod binaries;
 mod fuzz;
 mod generate;
 mod guards;
+mod guest;
 mod shell;
 mod test;
 mod tidy;
@@ -31,6 +33,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     ),
     ("fuzz", "[TARGET…] [--seconds N] [--keep]", "fuzzes the parsers of foreign bytes", fuzz::main),
     ("guards", "[GUARD…]", "makes every attack with its guard off: it must be seen", guards::main),
+    ("guest", "KERNEL.deb [TEST…]", "the boundary's tests on another kernel", guest::main),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
 ];
 

@@ -96,11 +96,12 @@ fn a_profile_names_an_image_whose_programs_there_are() {
         ("awaiting_approval", "/bin/sh\n")
     });
     // Control: without the image there are those of the host.
-    let on_host = world.run(&["exec", "--", "sh", "-c", "command -v cat; command -v git"]).expect(0);
+    let on_host =
+        world.run(&["exec", "--", "sh", "-c", "command -v cat; command -v git"]).expect(0);
     assert_eq!(on_host.lines().count(), 2, "{on_host}");
     // What is none, what would show the state of runs, and what mounts nothing.
     let refused = || world.run(&[&exec[..], &["true"]].concat()).refusal(125);
-    for root in [world.cwd.join("src"), "/".into(), "relative".into(), world.state().into()] {
+    for root in [world.cwd.join("src"), "/".into(), "relative".into(), world.state()] {
         profile(&root, "");
         assert_eq!(refused(), "configuration_invalid", "{}", root.display());
     }
