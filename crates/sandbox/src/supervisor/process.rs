@@ -61,8 +61,6 @@ pub(super) fn image(executable: &Path) -> Result<OwnedFd, SandboxError> {
             other => other,
         };
         let mut image = File::from(made?);
-        // Read and written, and not spliced: pages that a pipe still holds cannot be sealed (EBUSY,
-        // fcntl(2)).
         let mut bytes = BufReader::with_capacity(1 << 20, File::open(executable)?);
         loop {
             let some = bytes.fill_buf()?;
@@ -74,7 +72,9 @@ pub(super) fn image(executable: &Path) -> Result<OwnedFd, SandboxError> {
             bytes.consume(length);
         }
         image.rewind()?;
-        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+        // Nobody has mapped it, so that writes from now on are all there can be. `F_SEAL_WRITE` itself
+        // waits for whoever holds a page for a moment, and fails on a busy machine (EBUSY, fcntl(2)).
+        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE;
         rustix::fs::fcntl_add_seals(&image, seals)?;
         Ok(image.into())
     };
