@@ -6,6 +6,7 @@
 //! processor that can be lent is not to be had everywhere: some ten times slower. Must never be part
 //! of `cargo xtask test`: no kernel is installed for it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -28,8 +29,10 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let Some((package, tests)) = args.split_first() else {
         bail!("name the package of a kernel: apt-get download linux-image-…-cloud-amd64")
     };
-    if shell::probe(&["qemu-system-x86_64", "--version"]).is_none() {
-        bail!("the guest needs an emulator: apt-get install qemu-system-x86 busybox-static");
+    for program in [&["qemu-system-x86_64", "--version"][..], &["busybox", "true"]] {
+        if shell::probe(program).is_none() {
+            bail!("{} is missing: apt-get install qemu-system-x86 busybox-static", program[0]);
+        }
     }
     let dir = root.join(DIR);
     let kernel = Kernel::unpack(package, &dir)?;
@@ -37,7 +40,7 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let program = built.get("sandbox").context("the sandbox has no tests")?;
     let init = dir.join("init");
     std::fs::write(&init, INIT)?;
-    ensure!(shell::succeeds(root, &["chmod", "755", &init.to_string_lossy()], &[]), "chmod");
+    std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
     let tests = if tests.is_empty() { TESTS.join(",") } else { tests.join(",") };
     let line = format!(
         "console=ttyS0 quiet panic=-1 root=host rootfstype=virtiofs ro init={} guest.overlay={} \
@@ -57,6 +60,7 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let said = said?;
     let shown = said.find("guest: ").map_or(&*said, |at| &said[at..]);
     println!("{shown}");
+    ensure!(!said.contains("running 0 tests"), "no test has such a name: {tests}");
     Ok(said.contains("guest: passed"))
 }
 
@@ -95,7 +99,7 @@ impl Kernel {
 fn share(socket: &Path) -> anyhow::Result<Child> {
     let sharer = SHARERS.iter().find(|path| Path::new(path).exists());
     let sharer = sharer.context("there is no virtiofsd: apt-get install qemu-system-common")?;
-    let child = Command::new(sharer)
+    let mut child = Command::new(sharer)
         .arg(format!("--socket-path={}", socket.display()))
         .args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always", "-o", "xattr"])
         .stdin(Stdio::null())
@@ -104,6 +108,8 @@ fn share(socket: &Path) -> anyhow::Result<Child> {
         .spawn()
         .with_context(|| format!("{sharer} cannot be run"))?;
     while !socket.exists() {
+        let ended = child.try_wait()?;
+        ensure!(ended.is_none(), "{sharer} shares nothing; it must be run as root");
         std::thread::yield_now();
     }
     Ok(child)

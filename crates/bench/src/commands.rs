@@ -157,16 +157,15 @@ impl Bare {
             Some(name) => self.project.join(name),
             None => self.large.clone(),
         };
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", real.script]).current_dir(&directory).stdin(Stdio::null());
+        // Of the caller's environment it has no more than a session: certificates that node reads at
+        // each start are not what is compared.
+        let kept = ["HOME", "RUSTUP_HOME", "CARGO_HOME"].map(|name| (name, std::env::var_os(name)));
+        command.env_clear().env("PATH", &self.path).env("npm_config_update_notifier", "false");
+        command.envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
         timed(|| {
-            let mut command = Command::new("/bin/sh");
-            command.args(["-c", real.script]).current_dir(&directory);
-            // Nor does it have of the caller's environment what a session has not: certificates that
-            // node reads at each start are not what is compared.
-            let kept =
-                ["HOME", "RUSTUP_HOME", "CARGO_HOME"].map(|name| (name, std::env::var_os(name)));
-            command.env_clear().env("PATH", &self.path).env("npm_config_update_notifier", "false");
-            command.envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
-            let output = command.stdin(Stdio::null()).output()?;
+            let output = command.output()?;
             ensure!(output.status.success(), "{} failed: {output:?}", real.name);
             Ok(())
         })

@@ -124,7 +124,8 @@ fn open(opener: &Opener) -> anyhow::Result<Duration> {
 
 const ABOUT: &str = "Overlay workspaces. `session ready` is from the order to a session that takes \
     calls, with all its walls up, on a base that is in the cache. The worktree for `git status` is \
-    warm: its index is refreshed and its files are in the page cache.";
+    warm: its index is refreshed and its files are in the page cache. Before each turn what others left \
+    to be written is written.";
 
 const ABOUT_SNAPSHOTS: &str = "The same with snapshots in a pool (`cofferdam pool create`). Opening \
     waits for one commit of the file system, and so does reading what was written.";

@@ -5,7 +5,7 @@
 //! its caller at once, not a thread that then wakes the caller. Must never know how a program is
 //! started, nor what its caller waits with.
 
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use std::time::Instant;
 use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::CallId;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 
 use super::lock;
@@ -21,6 +21,7 @@ use super::reactor::Deadline;
 use super::session::Shared;
 use crate::error::SandboxError;
 use crate::spec::{CallIo, CallResult, CallSpec, NotStarted};
+use crate::sys::memfd;
 use crate::wire::Exit;
 
 /// Most that is taken from a pipe after the end of its call: what a pipe can hold (pipe(7)).
@@ -306,13 +307,7 @@ fn input(bytes: &[u8]) -> io::Result<OwnedFd> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         return Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?);
     }
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = std::fs::File::from(rustix::fs::memfd_create("stdin", flags)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    rustix::fs::fcntl_add_seals(&file, seals)?;
-    Ok(file.into())
+    memfd::sealed("stdin", false, |file| file.write_all(bytes))
 }
 
 /// Stops one call.

@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,15 +16,14 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::lock;
 use crate::error::SandboxError;
 use crate::launcher::{CONTROL, SUBCOMMAND};
 use crate::privilege;
-use crate::sys::process as kernel;
 use crate::sys::socket::Channel;
+use crate::sys::{memfd, process as kernel};
 use crate::wire::{FromLauncher, Plan, ToLauncher, Widening};
 
 /// How long the launcher may take to clone a session while it clones others.
@@ -53,30 +52,9 @@ pub(super) struct Opened {
 /// Copies the executable to where nobody can change it: a session that got hold of a descriptor
 /// of the running program could otherwise overwrite it (CVE-2019-5736).
 pub(super) fn image(executable: &Path) -> Result<OwnedFd, SandboxError> {
-    let copy = || -> io::Result<OwnedFd> {
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let made = match rustix::fs::memfd_create("cofferdam", flags | MemfdFlags::EXEC) {
-            // Before Linux 6.3 every memfd is executable.
-            Err(rustix::io::Errno::INVAL) => rustix::fs::memfd_create("cofferdam", flags),
-            other => other,
-        };
-        let mut image = File::from(made?);
-        let mut bytes = BufReader::with_capacity(1 << 20, File::open(executable)?);
-        loop {
-            let some = bytes.fill_buf()?;
-            if some.is_empty() {
-                break;
-            }
-            image.write_all(some)?;
-            let length = some.len();
-            bytes.consume(length);
-        }
-        image.rewind()?;
-        // Nobody has mapped it, so that writes from now on are all there can be. `F_SEAL_WRITE` itself
-        // waits for whoever holds a page for a moment, and fails on a busy machine (EBUSY, fcntl(2)).
-        let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::FUTURE_WRITE;
-        rustix::fs::fcntl_add_seals(&image, seals)?;
-        Ok(image.into())
+    let copy = || {
+        let mut program = File::open(executable)?;
+        memfd::sealed("cofferdam", true, |image| io::copy(&mut program, image).map(drop))
     };
     copy().map_err(SandboxError::system("copying the launcher"))
 }

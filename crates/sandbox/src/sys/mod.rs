@@ -3,6 +3,7 @@
 //! Must never know what a session is.
 
 pub(crate) mod landlock;
+pub(crate) mod memfd;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod socket;

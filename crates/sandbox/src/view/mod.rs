@@ -86,7 +86,10 @@ impl View {
         let dir = real(dir);
         let caches = self.caches.iter().map(|cache| &cache.source);
         let mut sources = self.binds.iter().map(|bind| &bind.source).chain(caches);
-        let shown = |source: &Path| dir.starts_with(real(source)) || real(source).starts_with(&dir);
+        let shown = |source: &Path| {
+            let source = real(source);
+            dir.starts_with(&source) || source.starts_with(&dir)
+        };
         sources.find(|source| shown(source)).map(PathBuf::as_path)
     }
 
@@ -239,10 +242,10 @@ impl<'a> Builder<'a> {
     /// Whether binding `path` could show more than programs. Judged on the path with its links
     /// resolved as well as without: a link in a tools' directory must not lead to keys.
     fn may_bind(&self, path: &Path) -> bool {
-        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         if !self.is_within(path) {
             return false;
         }
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         [path, &resolved].into_iter().all(|path| {
             let plain = path.is_absolute()
                 && path.components().all(|part| !matches!(part, Component::ParentDir));
@@ -262,9 +265,12 @@ impl<'a> Builder<'a> {
     /// Whether what a path leads to is where the directories of the system are. A link as such is
     /// followed inside alone, so it may be anywhere.
     fn is_within(&self, path: &Path) -> bool {
+        if self.from == Path::new("/") {
+            return true;
+        }
         let followed = if path.is_symlink() { path.parent() } else { Some(path) };
         let resolved = followed.and_then(|path| path.canonicalize().ok());
-        self.from == Path::new("/") || resolved.is_some_and(|it| it.starts_with(&self.from))
+        resolved.is_some_and(|it| it.starts_with(&self.from))
     }
 
     /// Whether a path of the system is there inside, under the same name.

@@ -32,11 +32,11 @@ impl View {
         }
         let mut builder = Builder::new(&from, home, var);
         builder.system();
+        if !["/usr", "/bin"].iter().any(|name| builder.covers(Path::new(name))) {
+            return None;
+        }
         for name in MORE {
             builder.bind(Path::new(name));
-        }
-        if builder.binds.is_empty() {
-            return None;
         }
         etc::add(&mut builder);
         builder.caches = caches;

@@ -345,6 +345,8 @@ fn what_is_no_image_and_what_would_show_a_home_is_none() {
     assert!(of_image(&dir.path().join("absent")).is_none());
     assert!(of_image(&root.join("usr/bin/sh")).is_none());
     assert!(of_image(&root.join("home")).is_none());
+    fs::create_dir_all(dir.path().join("tree/opt/suite")).unwrap();
+    assert!(of_image(&dir.path().join("tree")).is_none(), "any directory may have an opt");
     let home = root.join("home/builder");
     assert!(View::of_rootfs(&root, &home, Vec::new(), &|_| None).is_none());
 }
