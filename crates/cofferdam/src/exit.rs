@@ -57,6 +57,19 @@ pub(crate) fn of_call(end: CallEnd, exit_code: Option<i32>, signal: Option<i32>)
     }
 }
 
+/// Refuses where the program's end is not its own: it cannot say so, and nothing else would.
+///
+/// # Errors
+/// `session_lost`.
+pub(crate) fn refuse_lost(end: CallEnd) -> Result<(), Problem> {
+    match end {
+        CallEnd::SessionLost => {
+            Err(Problem::new(Code::SessionLost, "the session ended before the program did"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a state that a run rests in means for the command that brought it there.
 pub(crate) fn of_run(state: &str, problem: Option<&Problem>) -> Ending {
     let outcome = match (state, problem) {

@@ -14,7 +14,7 @@ use cofferdam_tools::{CallReport, CallRequest};
 
 use super::request::{Ground, Wanted, duration, text_of};
 use super::{Edge, interrupted};
-use crate::exit::{EXEC_FAILED, EXEC_NOT_STARTED, Ending, of_call};
+use crate::exit::{EXEC_FAILED, EXEC_NOT_STARTED, Ending, of_call, refuse_lost};
 use crate::output::Screen;
 use crate::output::objects::ExecObject;
 use crate::relay;
@@ -171,7 +171,10 @@ async fn passed(attached: &Attached, mut request: CallRequest) -> Result<Ending,
     let relayed =
         relaying.await.map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     let ending = match report? {
-        Ok(CallReport { outcome, .. }) => of_call(outcome.end, outcome.exit_code, outcome.signal),
+        Ok(CallReport { outcome, .. }) => {
+            refuse_lost(outcome.end)?;
+            of_call(outcome.end, outcome.exit_code, outcome.signal)
+        }
         Err(code) => code,
     };
     relayed.map_err(system)?;

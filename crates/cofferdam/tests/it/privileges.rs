@@ -1,11 +1,13 @@
 //! Started by root, only the launcher is privileged: what the supervisor and git hold, read from
 //! the kernel.
 
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use crate::world::{World, text};
+use crate::world::{Done, World, text};
 
 const DAC_OVERRIDE: u64 = 1 << 1;
 const SETPCAP: u64 = 1 << 8;
@@ -132,6 +134,28 @@ fn a_launcher_that_died_is_replaced_with_all_it_needs() {
     let second = text(&second, "session").to_owned();
     world.run(&["session", "exec", &second, "--", "true"]).expect(0);
     assert_eq!(held(&status(&launcher_of(supervisor).to_string())), before);
+}
+
+#[test]
+fn a_program_whose_session_dies_is_told_from_one_that_ended() {
+    let world = World::new();
+    let started = world.run(&["session", "start", "--json"]).object(0);
+    let kept = ["session", "exec", text(&started, "session")];
+    for (args, of_background) in [(&kept[..], true), (&["exec"], false)] {
+        let script = [args, &["--", "sh", "-c", "echo up; exec sleep 1000"]].concat();
+        let mut command = world.command(&script);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut up = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let holder = if of_background { supervisor(&world) } else { child.id().cast_signed() };
+        let launcher = rustix::process::Pid::from_raw(launcher_of(holder)).unwrap();
+        rustix::process::kill_process(launcher, rustix::process::Signal::KILL).unwrap();
+        let done = Done::of(child.wait_with_output().unwrap());
+        assert_eq!(done.refusal(125), "session_lost", "{args:?}");
+    }
+    // Control: one that ends with that code says nothing.
+    let own = world.run(&["exec", "--", "sh", "-c", "exit 125"]);
+    assert_eq!((own.code, own.stderr.as_str()), (Some(125), ""));
 }
 
 /// As under `sudo`, where the repository is the user's who called it. Nobody but root has others'.

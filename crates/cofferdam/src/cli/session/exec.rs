@@ -14,7 +14,7 @@ use super::super::request::{duration, text_of};
 use super::super::{Edge, interrupted};
 use super::{Target, unexpected};
 use crate::dirs::Dirs;
-use crate::exit::{Ending, of_call};
+use crate::exit::{Ending, of_call, refuse_lost};
 use crate::output::Screen;
 use crate::output::objects::ExecObject;
 use crate::relay;
@@ -155,7 +155,7 @@ fn relayed(mut connection: Connection, order: ExecOrder) -> Result<Ending, Probl
     drop(ends);
     relay.run(connection.answered()).map_err(system)?;
     match connection.receive()? {
-        (Answer::Called(called), _) => Ok(ending(&called)),
+        (Answer::Called(called), _) => refuse_lost(called.end).map(|()| ending(&called)),
         _ => Err(unexpected()),
     }
 }
