@@ -1,4 +1,4 @@
-//! Who may append to a run: a kernel file lock, and an epoch that outlives it.
+//! Who may append to a run (a kernel file lock, and an epoch that outlives it) and open a journal.
 //!
 //! The lock (flock(2)) belongs to the open file, so the kernel frees it however its holder dies.
 //! The epoch is bumped by every take-over, so that a former holder that is still running, and
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cofferdam_contract::ids::RunId;
+use tokio::task::spawn_blocking;
 
 use crate::error::JournalError;
 use crate::held::{Held, Holds};
@@ -85,6 +86,28 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(JournalError::RunHeld(run.clone())),
             Err(TryLockError::Error(error)) => Err(JournalError::file("lock", &path, error)),
         }
+    }
+}
+
+/// The right to open the journal in a directory, and to make it if there is none, until dropped.
+///
+/// SQLite does not wait for its locks while a database is made into one with a write-ahead log,
+/// whatever time it was given: two processes that found none would refuse each other.
+pub(crate) struct Opening {
+    _directory: File,
+}
+
+impl Opening {
+    /// Waits until nobody else opens the journal in `dir`.
+    pub(crate) async fn wait(dir: &Path) -> Result<Self, JournalError> {
+        let dir = dir.to_owned();
+        spawn_blocking(move || {
+            let locked = File::open(&dir).and_then(|opened| opened.lock().map(|()| opened));
+            let directory = locked.map_err(|error| JournalError::file("lock", &dir, error))?;
+            Ok(Self { _directory: directory })
+        })
+        .await
+        .map_err(|_| JournalError::Closed)?
     }
 }
 

@@ -17,7 +17,7 @@ use crate::blobs::{self, Blob, Put};
 use crate::catch_up::CatchUp;
 use crate::error::JournalError;
 use crate::held::Holds;
-use crate::hold::{BumpEpoch, Hold, Lock};
+use crate::hold::{BumpEpoch, Hold, Lock, Opening};
 use crate::inbox::{self, CommandRow, NewCommand};
 use crate::keys::Signer;
 use crate::ledger::{self, Account, Ledger};
@@ -98,6 +98,7 @@ impl Journal {
                 .create(directory)
                 .map_err(|error| JournalError::file("create", directory, error))?;
         }
+        let alone = Opening::wait(&dir).await?;
         let signer = Signer::open(&keys, &*entropy)?;
         let database = dir.join("journal.db");
         let new = !database.exists();
@@ -109,6 +110,7 @@ impl Journal {
         if new {
             sync_directories(&dir)?;
         }
+        drop(alone);
         let readers = open_readers(&database);
         let holds = Holds::new(
             logs.into(),

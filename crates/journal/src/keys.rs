@@ -86,15 +86,15 @@ fn key_id(key: &VerifyingKey) -> String {
     Digest::of(key.as_bytes()).to_string()
 }
 
-/// Writes a new key beside its place and links it into it: of two processes that do so at once,
-/// one wins and both use the winner's.
+/// Writes a new key beside its place and moves it there. Nobody else does so meanwhile: see
+/// [`Opening`](crate::hold::Opening).
 fn make(keys: &Path, path: &Path, entropy: &dyn Entropy) -> Result<(), JournalError> {
     let mut seed = [0_u8; 32];
     entropy.fill(&mut seed);
     let pem = SigningKey::from_bytes(&seed)
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|_| JournalError::KeyInvalid(path.to_owned()))?;
-    let unfinished = keys.join(format!("{KEY_FILE}.{}.tmp", std::process::id()));
+    let unfinished = keys.join(format!("{KEY_FILE}.tmp"));
     let failed = |error| JournalError::file("write", path, error);
     let _ = fs::remove_file(&unfinished);
     let mut file = OpenOptions::new()
@@ -104,11 +104,6 @@ fn make(keys: &Path, path: &Path, entropy: &dyn Entropy) -> Result<(), JournalEr
         .open(&unfinished)
         .map_err(failed)?;
     file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    let linked = match fs::hard_link(&unfinished, path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(error)),
-        _ => Ok(()),
-    };
-    let _ = fs::remove_file(&unfinished);
-    linked?;
+    fs::rename(&unfinished, path).map_err(failed)?;
     File::open(keys).and_then(|directory| directory.sync_all()).map_err(failed)
 }

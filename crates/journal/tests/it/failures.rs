@@ -53,6 +53,27 @@ async fn overwritten_pages_are_damage() {
     assert_code(refused, Code::JournalCorrupt);
 }
 
+/// Whoever comes first makes the database. SQLite does not wait for a lock while a database is
+/// made into one with a write-ahead log, whatever time it was given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_may_open_a_new_journal_at_once() {
+    for _ in 0..40 {
+        let world = World::new();
+        let mut opened = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let (options, run) = (world.options(), world.new_run());
+            opened.spawn(async move {
+                let journal = Journal::open(options).await.unwrap();
+                start(&journal, run).await;
+                journal.close().await;
+            });
+        }
+        while let Some(done) = opened.join_next().await {
+            done.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_later_format_is_not_touched() {
     let world = World::new();
