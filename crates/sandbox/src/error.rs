@@ -75,6 +75,11 @@ impl SandboxError {
     pub(crate) fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System { action, source }
     }
+
+    /// Whether this process, or the whole machine, may open no more files.
+    pub(crate) fn is_out_of_files(error: &io::Error) -> bool {
+        matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
 }
 
 impl From<Refusal> for SandboxError {
@@ -97,6 +102,9 @@ impl From<SandboxError> for Problem {
     fn from(error: SandboxError) -> Self {
         let code = match &error {
             SandboxError::WallMissing { .. } => Code::BoundaryUnavailable,
+            SandboxError::System { source, .. } if SandboxError::is_out_of_files(source) => {
+                Code::BoundaryUnavailable
+            }
             SandboxError::System { .. }
             | SandboxError::NotOpened { .. }
             | SandboxError::NotFrozen { .. }
@@ -124,7 +132,16 @@ impl From<SandboxError> for Problem {
 /// What helps where the code's own hint does not say it all. A missing namespace is never made up
 /// for by less: who wants less says so.
 fn remedy(error: &SandboxError) -> Option<&'static str> {
-    let SandboxError::WallMissing { wall, detail } = error else { return None };
+    let (wall, detail) = match error {
+        SandboxError::WallMissing { wall, detail } => (wall, detail),
+        SandboxError::System { source, .. } if SandboxError::is_out_of_files(source) => {
+            return Some(
+                "end sessions, or raise the hard limit of open files (ulimit -Hn): the supervisor \
+                 keeps up to eleven for each session",
+            );
+        }
+        _ => return None,
+    };
     if detail.contains("flat session") {
         return Some("run cofferdam doctor: it says what a flat session needs");
     }

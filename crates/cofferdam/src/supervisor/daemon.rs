@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use cofferdam_contract::problem::{Code, Outcome, Problem};
 use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::server::Server;
 use super::socket::{Lock, Place};
@@ -55,6 +56,7 @@ pub(crate) fn main() -> ExitCode {
 fn serve() -> Result<(), Problem> {
     let system = |error: io::Error| Problem::new(Code::Internal, format!("detaching: {error}"));
     wiring::give_up_privileges()?;
+    raise_open_files();
     // Already the leader of a session when it was started by hand.
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
@@ -78,6 +80,14 @@ fn serve() -> Result<(), Problem> {
     });
     let _ = place.remove();
     served
+}
+
+/// As many open files as the administrator allows: a session takes up to eleven, and the usual soft
+/// limit of 1,024 is for programs that use select(2) (getrlimit(2)). What is left is said by whoever
+/// meets it.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let _as_before = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 fn wait_for_predecessor(place: &Place) -> io::Result<Lock> {

@@ -22,20 +22,24 @@ use cofferdam_sandbox::CallIo;
 use cofferdam_tools::{CallRequest, ExecInput};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::socket::{Place, is_own};
 use super::stream::{Asking, read_request, write_answer};
 use super::wire::{Answer, Called, ExecOrder, Request, SessionRow, Which};
 
-/// Most connections, sessions and runs at once.
-const HELD_MAX: u64 = 512;
+/// Most connections that are served at once; others wait in the kernel's queue. How many sessions
+/// and runs there can be, the limit of open files decides.
+const CONNECTIONS_MAX: usize = 4096;
 /// How long a new supervisor waits for its first client.
 const FIRST_CLIENT: Duration = Duration::from_secs(10);
 /// How long a client may take to send its request.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
 /// How long a client may take to read its answer.
 const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// How long connections wait where none can be accepted.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// An open session.
 struct Open {
@@ -69,13 +73,15 @@ pub(super) struct Server {
     engine: Engine,
     sessions: Mutex<BTreeMap<SessionId, (Arc<Open>, Held)>>,
     busy: Busy,
+    connections: Arc<Semaphore>,
 }
 
 impl Server {
     /// A supervisor over this engine.
     pub(super) fn new(engine: Engine) -> Arc<Self> {
         let busy = Busy(Arc::new(watch::Sender::new(0)));
-        Arc::new(Self { engine, sessions: Mutex::default(), busy })
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Arc::new(Self { engine, sessions: Mutex::default(), busy, connections })
     }
 
     /// Serves until nothing keeps it alive, or until it is told to go; then ends what is open.
@@ -99,9 +105,11 @@ impl Server {
             tokio::select! {
                 biased;
                 _ = told.recv() => break,
-                accepted = listener.accept() => {
-                    if let Ok((stream, _)) = accepted {
-                        self.take(stream);
+                accepted = self.accept(&listener) => {
+                    match accepted {
+                        Ok((stream, permit)) => self.take(stream, permit),
+                        // Out of descriptors, most likely; whoever asks is still in the queue.
+                        Err(_) => tokio::time::sleep(ACCEPT_AGAIN_AFTER).await,
                     }
                     first = None;
                 }
@@ -114,9 +122,18 @@ impl Server {
         Ok(())
     }
 
+    async fn accept(
+        &self,
+        listener: &UnixListener,
+    ) -> std::io::Result<(UnixStream, OwnedSemaphorePermit)> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await;
+        let permit = permit.map_err(std::io::Error::other)?;
+        Ok((listener.accept().await?.0, permit))
+    }
+
     /// Serves one connection in a task of its own.
-    fn take(self: &Arc<Self>, stream: UnixStream) {
-        if !is_own(&stream) || *self.busy.0.borrow() >= HELD_MAX {
+    fn take(self: &Arc<Self>, stream: UnixStream, permit: OwnedSemaphorePermit) {
+        if !is_own(&stream) {
             return;
         }
         let (server, held) = (Arc::clone(self), self.busy.hold());
@@ -128,7 +145,7 @@ impl Server {
                 Err(error) => (Answer::Refused(error.into()), vec![]),
             };
             let _ = tokio::time::timeout(ANSWER_TIME, write_answer(&stream, &answer, &body)).await;
-            drop(held);
+            drop((held, permit));
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use crate::world::{World, text, wait_for_end};
+use crate::world::{World, binary, text, wait_for_end};
 
 #[test]
 fn a_detached_run_rests_and_its_supervisor_is_gone() {
@@ -98,4 +98,46 @@ fn the_socket_and_the_log_are_the_owners_alone() {
         let mode = world.state().join(name).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+}
+
+#[test]
+fn many_who_say_nothing_keep_nobody_out() {
+    let world = World::new();
+    world.run(&["session", "start"]).expect(0);
+    let socket = world.state().join("supervisor.sock");
+    let silent = (0..600).map(|_| std::os::unix::net::UnixStream::connect(&socket).unwrap());
+    let silent: Vec<_> = silent.collect();
+    let listed = world.run(&["session", "list", "--json"]).object(0);
+    assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
+    drop(silent);
+}
+
+/// Starts up to ten sessions, under limits that the shell sets: how many were started, and how the
+/// first of the others was refused.
+fn ten_sessions(world: &World, limits: &str) -> (usize, Option<serde_json::Value>) {
+    let start = format!("{limits}; exec {} session start --json", binary().display());
+    for started in 0..10 {
+        let done = world.shell(&start);
+        if let Some(code @ 1..) = done.code {
+            return (started, Some(done.object(code)));
+        }
+    }
+    (10, None)
+}
+
+#[test]
+fn the_supervisor_opens_as_many_files_as_the_administrator_allows() {
+    let world = World::new();
+    assert_eq!(ten_sessions(&world, "ulimit -Sn 100"), (10, None));
+
+    let world = World::new();
+    let (started, refused) = ten_sessions(&world, "ulimit -n 100");
+    let refused = refused.unwrap();
+    assert!(started > 1, "{started}: {refused}");
+    assert_eq!(text(&refused, "code"), "boundary_unavailable", "{refused}");
+    assert!(text(&refused, "hint").contains("open files"), "{refused}");
+    // What is open goes on.
+    let listed = world.run(&["session", "list", "--json"]).object(0);
+    let session = text(&listed["sessions"][0], "session").to_owned();
+    world.run(&["session", "exec", &session, "--", "true"]).expect(0);
 }

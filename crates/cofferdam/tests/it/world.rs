@@ -148,6 +148,14 @@ impl World {
         Done::of(child.wait_with_output().unwrap())
     }
 
+    /// Runs a script in the world.
+    pub(crate) fn shell(&self, script: &str) -> Done {
+        let mut command = Command::new("sh");
+        self.environment(&mut command);
+        command.args(["-c", script]).stdin(Stdio::null());
+        Done::of(command.output().unwrap())
+    }
+
     /// Starts the binary with its standard output on a pipe.
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()

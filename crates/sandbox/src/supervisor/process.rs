@@ -115,7 +115,7 @@ impl Process {
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), SandboxError> {
         let sent = lock(&self.channel).send(&ToLauncher::Widen(order.clone()), descriptors);
-        sent.map_err(|error| SandboxError::LauncherLost { detail: error.to_string() })
+        sent.map_err(unheard)
     }
 
     /// Has a session cloned; `socket` becomes init's. `then_spare`: and the next one's groundwork laid.
@@ -129,14 +129,14 @@ impl Process {
         let order = ToLauncher::Open { plan: Box::new(plan.clone()), then_spare };
         let packet = {
             let channel = lock(&self.channel);
-            channel.send(&order, &[socket.as_fd()]).map_err(|error| lost(&error.to_string()))?;
+            channel.send(&order, &[socket.as_fd()]).map_err(unheard)?;
             let mut polled = [PollFd::new(&*channel, PollFlags::IN)];
             if !matches!(poll(&mut polled, Some(&ANSWER_WITHIN)), Ok(1..)) {
                 // It is stopped or stuck, so whatever it did half is undone by its end.
                 self.kill();
                 return Err(lost("it did not answer in time"));
             }
-            channel.receive().map_err(|error| lost(&error.to_string()))?
+            channel.receive().map_err(unheard)?
         };
         let packet = packet.ok_or_else(|| lost("it ended while it cloned a session"))?;
         let mut descriptors = packet.descriptors.into_iter();
@@ -148,6 +148,15 @@ impl Process {
             (FromLauncher::Refused(refusal), _) => Err(refusal.into()),
             (FromLauncher::Opened { .. }, None) => Err(lost("it sent no process descriptor")),
         }
+    }
+}
+
+/// Why nothing came of talking to the launcher. It may live and be well where this process has no
+/// descriptor left.
+fn unheard(error: io::Error) -> SandboxError {
+    match SandboxError::is_out_of_files(&error) {
+        true => SandboxError::system("hearing the launcher")(error),
+        false => SandboxError::LauncherLost { detail: error.to_string() },
     }
 }
 

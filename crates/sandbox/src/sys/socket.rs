@@ -138,8 +138,13 @@ impl Channel {
         if received.bytes == 0 {
             return Ok(None);
         }
-        if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+        if received.flags.contains(ReturnFlags::TRUNC) {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        // There is room for all that the kernel lets through: they were more than this process may
+        // still open (unix(7)).
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(rustix::io::Errno::MFILE.into());
         }
         let message = decode(&bytes[..received.bytes], &mut descriptors)?;
         Ok(Some(Packet { message, descriptors, sender }))
