@@ -174,6 +174,20 @@ fn programs_in_path_are_there() {
 }
 
 #[test]
+fn shims_find_their_versions_whosever_home_they_are_in() {
+    let host = Host::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let shims = host.home().join(".pyenv/shims");
+    let view = View::of_host(shims.as_os_str(), elsewhere.path(), &|_| None);
+    for program in [".pyenv/libexec/pyenv-exec", ".pyenv/versions/3.12/bin/python"] {
+        assert!(reachable(&view, &host.home().join(program)), "{program}: {:#?}", view.binds);
+    }
+    for secret in SECRETS {
+        assert!(!reachable(&view, &host.home().join(secret)), "{secret}");
+    }
+}
+
+#[test]
 fn hostile_entries_of_path_are_dropped() {
     let host = Host::new();
     let view = host.view(HOSTILE);

@@ -57,6 +57,10 @@ pub(super) fn add_entry(builder: &mut Builder<'_>, entry: &Path) -> bool {
     if builder.covers(entry) {
         return true;
     }
+    if let Some(root) = entry.parent().filter(|_| entry.ends_with("shims")) {
+        // Each shim names its root itself, wherever that is and whatever the environment says.
+        pyenv(builder, root);
+    }
     let root = entry.parent().filter(|_| entry.ends_with("bin") || entry.ends_with("condabin"));
     match root {
         Some(root) if is_root(builder, root) => add_root(builder, root),
@@ -75,7 +79,8 @@ pub(super) fn add_entry(builder: &mut Builder<'_>, entry: &Path) -> bool {
 /// Toolchains that need more than their entry in `PATH`.
 pub(super) fn add_homes(builder: &mut Builder<'_>) {
     rust(builder);
-    pyenv(builder);
+    let root = builder.dir("PYENV_ROOT", ".pyenv");
+    pyenv(builder, &root);
 }
 
 fn is_root(builder: &Builder<'_>, root: &Path) -> bool {
@@ -157,8 +162,7 @@ fn rust(builder: &mut Builder<'_>) {
     builder.files.push((inside.join("settings.toml"), kept.into_bytes()));
 }
 
-fn pyenv(builder: &mut Builder<'_>) {
-    let root = builder.dir("PYENV_ROOT", ".pyenv");
+fn pyenv(builder: &mut Builder<'_>, root: &Path) {
     if !root.join("versions").is_dir() || !root.join("libexec").is_dir() {
         return;
     }
