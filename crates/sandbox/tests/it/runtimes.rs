@@ -181,7 +181,7 @@ fn a_headless_browser_shows_a_page_of_a_server_inside() {
     let (open, _launcher) = session(&[("page.html", PAGE)], false);
     let script = "python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1 & \
         until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8000))' 2>/dev/null; \
-        do :; done; \
+        do kill -0 $! || exit 1; done; \
         chromium --headless --no-sandbox --disable-gpu --virtual-time-budget=20000 \
         --dump-dom http://127.0.0.1:8000/page.html";
     let mut spec = call(&["/bin/sh", "-c", script]);
