@@ -14,7 +14,7 @@ use crate::measure::{Contender, Rounds, Timing, interleave, timed};
 use crate::report::{Claim, Goal, Medians, Table};
 use crate::repositories::{Generated, git};
 use crate::workspaces::{Opener, name};
-use crate::world::World;
+use crate::world::{World, path_variable};
 
 /// What is run, and in which directory of the project; none: in the large repository.
 struct Real {
@@ -61,14 +61,11 @@ pub(crate) fn table(world: &World, large: &Generated, rounds: Rounds) -> anyhow:
         let on = if real.project.is_some() { &project } else { large };
         let (mut openers, mut sessions) = (vec![], vec![]);
         for kind in &kinds {
-            // Two hundred thousand files are not copied for a figure that is the bare one's.
-            if *kind != WorkspaceKind::Copy || real.project.is_some() {
-                let opener = Opener::of_kind(world, on, world.sessions_of(*kind, false)?, *kind)?;
-                let session = opener.open()?;
-                // With its opener goes the launcher, and the session with that.
-                openers.push(opener);
-                sessions.push((*kind, session));
-            }
+            let opener = Opener::of_kind(world, on, world.sessions_of(*kind, false)?, *kind)?;
+            let session = opener.open()?;
+            // With its opener goes the launcher, and the session with that.
+            openers.push(opener);
+            sessions.push((*kind, session));
         }
         let measured = measure(world, real, rounds, &bare, &sessions)?;
         sessions.iter().for_each(|(_, session)| session.discard());
@@ -91,10 +88,9 @@ pub(crate) fn table(world: &World, large: &Generated, rounds: Rounds) -> anyhow:
     })
 }
 
-const ABOUT: &str = "`git status` and `ripgrep` go over 200,000 files, bare in a linked worktree; \
-    `cargo check`, `pytest` and `npm test` are of small projects without dependencies, so that \
-    what is measured is mostly files and processes. A copy of the large repository was not made: \
-    its files are plain files, as the bare ones are.";
+const ABOUT: &str = "`git status` and `ripgrep` go over 200,000 files; `cargo check`, `pytest` and \
+    `npm test` are of small projects without dependencies, so that what is measured is mostly \
+    files and processes. Bare, they run in a linked worktree with what a session's environment has.";
 
 /// The geometric mean over everything that was run in a kind.
 fn mean(kind: WorkspaceKind, ratios: &[(WorkspaceKind, f64)]) -> Claim {
@@ -134,7 +130,6 @@ fn measure(
 struct Bare {
     large: PathBuf,
     project: PathBuf,
-    path: std::ffi::OsString,
 }
 
 impl Bare {
@@ -142,14 +137,7 @@ impl Bare {
         let (at, of) = (world.path("commands-large"), world.path("commands-project"));
         large.add_worktree(&at)?;
         project.add_worktree(&of)?;
-        // A version manager would choose an interpreter each time; a session has the chosen one.
-        let asks = ["-c", "import sys; print(sys.executable)"];
-        let chosen = Command::new("python3").args(asks).output()?;
-        let chosen = String::from_utf8(chosen.stdout)?;
-        let mut path = std::ffi::OsString::from(Path::new(chosen.trim()).parent().context("/")?);
-        path.push(":");
-        path.push(crate::world::path_variable());
-        Ok(Self { large: at, project: of, path })
+        Ok(Self { large: at, project: of })
     }
 
     fn run(&self, real: &Real) -> anyhow::Result<Duration> {
@@ -162,7 +150,7 @@ impl Bare {
         // Of the caller's environment it has no more than a session: certificates that node reads at
         // each start are not what is compared.
         let kept = ["HOME", "RUSTUP_HOME", "CARGO_HOME"].map(|name| (name, std::env::var_os(name)));
-        command.env_clear().env("PATH", &self.path).env("npm_config_update_notifier", "false");
+        command.env_clear().env("PATH", path_variable()).env("npm_config_update_notifier", "false");
         command.envs(kept.into_iter().filter_map(|(name, value)| Some((name, value?))));
         timed(|| {
             let output = command.output()?;

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -277,8 +278,26 @@ pub(crate) fn owner() -> anyhow::Result<PrincipalId> {
     Ok("local:bench".parse()?)
 }
 
+/// Where programs are looked for, bare and in sessions: first where the Python interpreter is that
+/// is found. What a version manager puts in front of it is a shell script that chooses one, which
+/// would take longer than what is measured.
 pub(crate) fn path_variable() -> OsString {
-    std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"))
+    static PATH: OnceLock<OsString> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = std::env::var_os("PATH")
+            .unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+        let asks = ["-c", "import os, sys; print(os.path.dirname(sys.executable), end='')"];
+        match Command::new("python3").args(asks).output() {
+            Ok(asked) if asked.status.success() && !asked.stdout.is_empty() => {
+                let mut first = OsString::from_vec(asked.stdout);
+                first.push(":");
+                first.push(path);
+                first
+            }
+            _ => path,
+        }
+    })
+    .clone()
 }
 
 /// The built-in profiles, with a budget of tool time that no measurement uses up.
