@@ -2,13 +2,18 @@
 //!
 //! libFuzzer, driven by the compiler's own instrumentation, so that the released compiler is enough.
 //! Inputs that reach new code are collected beneath `target/fuzz/corpus`; `--keep` takes the fewest
-//! that reach as much into `fuzz/corpus`, which is where a run begins. Must never write there
+//! that reach as much into `fuzz/corpus`, which is where a run begins. `--planted` builds a copy of
+//! the sources with a fault for each target, which must be found. Must never write to the corpus
 //! otherwise.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use serde::Deserialize;
 
+use crate::altered::{self, Site};
 use crate::{Outcome, shell};
 
 /// Cargo gives flags to what runs on the target alone, and not to build scripts, if it is named.
@@ -24,13 +29,27 @@ const KEPT: &str = "fuzz/corpus";
 /// For how long one target is fuzzed if nobody says otherwise.
 const SECONDS: u64 = 60;
 
+/// A fault for each target.
+const PLANTED: &str = "fuzz/planted.toml";
+/// How many inputs a planted fault may take to be found, from the kept corpus and always the same
+/// beginning: many times what they take.
+const PLANTED_BOUNDS: [&str; 3] = ["-runs=2000000", "-seed=1", "-max_len=4096"];
+
+/// What [`PLANTED`] has for one target.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fault {
+    sites: Vec<Site>,
+}
+
 /// Builds and runs the targets that are named, or all.
 pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
-    let (mut seconds, mut keep, mut named) = (SECONDS, false, vec![]);
+    let (mut seconds, mut keep, mut planted, mut named) = (SECONDS, false, false, vec![]);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--keep" => keep = true,
+            "--planted" => planted = true,
             "--seconds" => {
                 let given = args.next().and_then(|it| it.parse().ok());
                 seconds = given.context("--seconds needs a number")?;
@@ -42,8 +61,12 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     if let Some(unknown) = named.iter().find(|name| !targets.contains(name)) {
         bail!("{unknown} is no target; they are: {}", targets.join(", "));
     }
+    let faults = faults(root, &targets)?;
     let chosen = if named.is_empty() { targets } else { named };
-    build(root)?;
+    if planted {
+        return find_planted(root, &faults, &chosen);
+    }
+    build(root, &root.join(BUILT))?;
     let mut held = true;
     for target in &chosen {
         let done = if keep { merge(root, target)? } else { fuzz(root, target, seconds)? };
@@ -63,7 +86,55 @@ fn targets(root: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-fn build(root: &Path) -> anyhow::Result<()> {
+fn faults(root: &Path, targets: &[String]) -> anyhow::Result<BTreeMap<String, Fault>> {
+    let text = std::fs::read_to_string(root.join(PLANTED)).context(PLANTED)?;
+    let faults: BTreeMap<String, Fault> = toml::from_str(&text).context(PLANTED)?;
+    let named: Vec<_> = faults.keys().cloned().collect();
+    ensure!(
+        named == targets,
+        "{PLANTED} has faults for {named:?}, and the targets are {targets:?}"
+    );
+    Ok(faults)
+}
+
+/// Plants every fault at once, and runs each target until it finds its own.
+fn find_planted(root: &Path, faults: &BTreeMap<String, Fault>, chosen: &[String]) -> Outcome {
+    let copy = root.join(BUILT).join("planted");
+    let sites = faults.values().flat_map(|fault| &fault.sites);
+    altered::copy(root, &copy, sites.map(|site| (site, site.off.clone()))).context(PLANTED)?;
+    build(&copy, &root.join(BUILT))?;
+    let mut all = true;
+    for target in chosen {
+        let fresh = root.join(BUILT).join("corpus-planted").join(target);
+        let _ = std::fs::remove_dir_all(&fresh);
+        std::fs::create_dir_all(&fresh).context("making a directory for what is found")?;
+        let output = Command::new(program(root))
+            .args(PLANTED_BOUNDS)
+            .arg(format!("-artifact_prefix={}/", fresh.display()))
+            .arg(&fresh)
+            .arg(root.join(KEPT).join(target))
+            .env("COFFERDAM_FUZZ", target)
+            .stdin(Stdio::null())
+            .output()
+            .context("running the fuzzer")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let found = !output.status.success() && said.contains(" panicked at ");
+        println!("fuzz: {target}: its fault was {}", if found { "found" } else { "NOT FOUND" });
+        if !found {
+            println!("{said}");
+        }
+        all &= found;
+    }
+    Ok(all)
+}
+
+fn program(root: &Path) -> PathBuf {
+    root.join(BUILT).join(TRIPLE).join("release/cofferdam-fuzz")
+}
+
+/// Builds the fuzzer of these sources.
+fn build(sources: &Path, into: &Path) -> anyhow::Result<()> {
+    let into = into.display().to_string();
     let command = [
         env!("CARGO"),
         "build",
@@ -74,10 +145,10 @@ fn build(root: &Path) -> anyhow::Result<()> {
         "--target",
         TRIPLE,
         "--target-dir",
-        BUILT,
+        &into,
     ];
     // What the compiler says against it is on standard error.
-    if !shell::succeeds(root, &command, &[("RUSTFLAGS", INSTRUMENTED)]) {
+    if !shell::succeeds(sources, &command, &[("RUSTFLAGS", INSTRUMENTED)]) {
         bail!("the fuzzer could not be built{}", missing_compiler());
     }
     Ok(())
@@ -121,7 +192,7 @@ fn found(root: &Path, target: &str) -> anyhow::Result<String> {
 }
 
 fn run(root: &Path, target: &str, flags: &[String], corpora: &[&str]) -> Outcome {
-    let program = format!("{BUILT}/{TRIPLE}/release/cofferdam-fuzz");
+    let program = program(root).display().to_string();
     let mut command = vec![program.as_str()];
     command.extend(flags.iter().map(String::as_str));
     command.extend(corpora);

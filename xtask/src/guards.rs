@@ -13,7 +13,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
-use crate::{Outcome, binaries, shell};
+use crate::altered::{self, Site};
+use crate::{Outcome, binaries};
 
 /// What is guarded by what.
 const LIST: &str = "guards.toml";
@@ -40,27 +41,20 @@ struct Guard {
     attacks: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Site {
-    file: PathBuf,
-    /// The expression as it is written there, once.
-    on: String,
-    /// The expression without the guard.
-    off: String,
-}
-
 /// Builds the copy, makes every attack with every guard on, then with its own off.
 pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let text = std::fs::read_to_string(root.join(LIST)).context(LIST)?;
     let List { guard: mut guards } = toml::from_str(&text).context(LIST)?;
-    let copy = copy(root, &guards)?;
+    let (copy, switch) = (root.join(BUILT).join("src"), root.join(BUILT).join("off"));
+    let sites = guards
+        .iter()
+        .flat_map(|guard| guard.sites.iter().map(|site| (site, switched(&switch, guard, site))));
+    altered::copy(root, &copy, sites).context(LIST)?;
     if !args.is_empty() {
         guards.retain(|guard| args.contains(&guard.name));
         ensure!(guards.len() == args.len(), "{LIST} does not name all of: {}", args.join(", "));
     }
     let attacks = Attacks { binaries: build(&copy, &guards)?, copy };
-    let switch = switch(root);
     let off = |guard: &Guard| -> Outcome {
         std::fs::write(&switch, &guard.name).context("the switch could not be turned")?;
         let outcome = attacks.all_come_to(&guard.attacks, "FAILED. 0 passed; 1 failed");
@@ -80,47 +74,11 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     Ok(passed)
 }
 
-/// The file that names the guard that is off.
-fn switch(root: &Path) -> PathBuf {
-    root.join(BUILT).join("off")
-}
-
-/// Copies the sources with a switch in place of each guard. What is as it was is not written, so
-/// that it is not built again.
-fn copy(root: &Path, guards: &[Guard]) -> anyhow::Result<PathBuf> {
-    let copy = root.join(BUILT).join("src");
-    let args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
-    let names = shell::output(root, "git", &args)?;
-    let mut sources = BTreeMap::new();
-    for name in names.split_terminator('\0') {
-        // Deleted, and git was not told yet.
-        let Ok(bytes) = std::fs::read(root.join(name)) else { continue };
-        sources.insert(PathBuf::from(name), bytes);
-    }
-    for guard in guards {
-        for site in &guard.sites {
-            let source = sources.get_mut(&site.file).context(guard.name.clone())?;
-            *source = switched(&switch(root), guard, site, std::str::from_utf8(source)?)?.into();
-        }
-    }
-    for (name, bytes) in sources {
-        let to = copy.join(name);
-        if std::fs::read(&to).is_ok_and(|there| there == bytes) {
-            continue;
-        }
-        std::fs::create_dir_all(to.parent().unwrap_or(&copy))?;
-        std::fs::write(&to, bytes).with_context(|| to.display().to_string())?;
-    }
-    Ok(copy)
-}
-
-/// A source in which the guard can be switched off.
-fn switched(switch: &Path, guard: &Guard, site: &Site, source: &str) -> anyhow::Result<String> {
-    let (name, Site { file, on, off }) = (&guard.name, site);
-    let times = source.matches(on.as_str()).count();
-    ensure!(times == 1, "{LIST}: {name}: {} has its text {times} times, not once", file.display());
+/// What stands in place of a guard: the same, or nothing while the switch names it.
+fn switched(switch: &Path, guard: &Guard, site: &Site) -> String {
+    let (name, Site { on, off, .. }) = (&guard.name, site);
     let is_off = format!("::std::fs::read({switch:?}).is_ok_and(|it| it == b{name:?})");
-    Ok(source.replace(on.as_str(), &format!("match {is_off} {{ true => {off}, false => {on} }}")))
+    format!("match {is_off} {{ true => {off}, false => {on} }}")
 }
 
 /// Builds the tests of every crate whose tests attack, and says where they are.
@@ -177,30 +135,5 @@ impl Attacks {
             .output()
             .context("timeout")?;
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Guard, Site, switched};
-    use std::path::Path;
-
-    fn guard(on: &str) -> Guard {
-        let site = Site { file: "a.rs".into(), on: on.to_owned(), off: "true".to_owned() };
-        Guard { name: "may".to_owned(), sites: vec![site], attacks: vec![] }
-    }
-
-    #[test]
-    fn a_switch_stands_in_place_of_a_guard_that_is_written_once() {
-        let source = "if may() { go(); }";
-        let made = |on: &str| {
-            let guard = guard(on);
-            switched(Path::new("/x/off"), &guard, &guard.sites[0], source)
-        };
-        let expected = "if match ::std::fs::read(\"/x/off\").is_ok_and(|it| it == b\"may\") \
-                        { true => true, false => may() } { go(); }";
-        assert_eq!(made("may()").unwrap(), expected);
-        assert!(made("must()").is_err());
-        assert!(made("()").is_err(), "twice");
     }
 }

@@ -4,6 +4,7 @@
 //! A subcommand is one module and one line in [`SUBCOMMANDS`]. Must never be needed to use
 //! Cofferdam, only to work on it.
 
+mod altered;
 mod bench;
 mod binaries;
 mod fuzz;
@@ -31,7 +32,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
         "measures against bare processes, bubblewrap, runc and git",
         bench::main,
     ),
-    ("fuzz", "[TARGET…] [--seconds N] [--keep]", "fuzzes the parsers of foreign bytes", fuzz::main),
+    (
+        "fuzz",
+        "[TARGET…] [--seconds N] [--keep | --planted]",
+        "fuzzes the parsers of foreign bytes, or finds the faults of fuzz/planted.toml",
+        fuzz::main,
+    ),
     ("guards", "[GUARD…]", "makes every attack with its guard off: it must be seen", guards::main),
     ("guest", "KERNEL.deb [TEST…]", "the boundary's tests on another kernel", guest::main),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
