@@ -9,6 +9,7 @@
 
 mod changeset;
 mod formats;
+mod shapes;
 mod texts;
 mod wires;
 
@@ -20,14 +21,22 @@ type Target = (&'static str, fn(&[u8]));
 const TARGETS: &[Target] = &[
     ("address", wires::address),
     ("audit", wires::audit),
+    ("cargo", formats::cargo),
+    ("cargo-lock", formats::cargo_lock),
     ("changeset", changeset::scan),
     ("diff", wires::diff),
-    ("formats", formats::any),
     ("init", wires::init),
+    ("lines", formats::lines),
     ("narrowing", texts::narrowing),
+    ("npm", formats::npm),
+    ("npm-lock", formats::npm_lock),
     ("path", texts::path),
+    ("pyproject", formats::pyproject),
+    ("python-lock", formats::python_lock),
     ("request", texts::request),
+    ("requirements", formats::requirements),
     ("sarif", formats::sarif),
+    ("secrets", formats::secrets),
     ("shown", texts::shown),
 ];
 

@@ -5,6 +5,18 @@ use cofferdam_contract::request::RuntimeRequest;
 use cofferdam_contract::text;
 use cofferdam_policy::Narrowing;
 
+use crate::shapes::{Format, both};
+
+const NARROWING: (Format, &[&str]) = (
+    Format::Toml,
+    &[
+        "limits", "pids", "cpu_percent", "budget", "wall_ms", "session", "carry", "environment",
+        "required_walls", "boundary", "rootfs", "executables", "allow", "deny", "paths", "allowed",
+        "change", "kinds", "dependencies", "cargo", "registries", "gate", "commands", "name", "argv",
+        "detect", "grants", "auto", "approval", "required", "merge", "extends", "a", "", "é", "../a",
+    ],
+);
+
 /// A request that is taken can be written and read again.
 pub(crate) fn request(bytes: &[u8]) {
     if let Ok(request) = RuntimeRequest::parse(bytes) {
@@ -15,7 +27,7 @@ pub(crate) fn request(bytes: &[u8]) {
 
 /// The file by which a repository narrows what a run may do.
 pub(crate) fn narrowing(bytes: &[u8]) {
-    let _refused = Narrowing::parse(bytes);
+    both(bytes, NARROWING, Narrowing::parse);
 }
 
 /// A path that is taken leads nowhere but down.

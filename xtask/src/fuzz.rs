@@ -26,6 +26,8 @@ const INSTRUMENTED: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 const BUILT: &str = "target/fuzz";
 const KEPT: &str = "fuzz/corpus";
+/// Shapes that bytes alone would take long to come by.
+const TOKENS: &str = "-dict=fuzz/tokens.dict";
 /// For how long one target is fuzzed if nobody says otherwise.
 const SECONDS: u64 = 60;
 
@@ -33,7 +35,7 @@ const SECONDS: u64 = 60;
 const PLANTED: &str = "fuzz/planted.toml";
 /// How many inputs a planted fault may take to be found, from the kept corpus and always the same
 /// beginning: many times what they take.
-const PLANTED_BOUNDS: [&str; 3] = ["-runs=2000000", "-seed=1", "-max_len=4096"];
+const PLANTED_BOUNDS: [&str; 4] = ["-runs=2000000", "-seed=1", "-max_len=4096", TOKENS];
 
 /// What [`PLANTED`] has for one target.
 #[derive(Deserialize)]
@@ -114,6 +116,7 @@ fn find_planted(root: &Path, faults: &BTreeMap<String, Fault>, chosen: &[String]
             .arg(&fresh)
             .arg(root.join(KEPT).join(target))
             .env("COFFERDAM_FUZZ", target)
+            .current_dir(root)
             .stdin(Stdio::null())
             .output()
             .context("running the fuzzer")?;
@@ -175,6 +178,7 @@ fn fuzz(root: &Path, target: &str, seconds: u64) -> Outcome {
         "-timeout=10".to_owned(),
         "-rss_limit_mb=1024".to_owned(),
         "-verbosity=0".to_owned(),
+        TOKENS.to_owned(),
         "-print_final_stats=1".to_owned(),
     ];
     run(root, target, &bounds, &[&found, &format!("{KEPT}/{target}")])

@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     ("lint", &[CARGO, "clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[]),
     ("tidy", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "tidy"], &[]),
     ("fuzz", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "fuzz", "--seconds", "3"], &[]),
+    ("planted", &[CARGO, "run", "--locked", "--quiet", "--package", "xtask", "--", "fuzz", "--planted"], &[]),
     ("documentation", &[CARGO, "doc", "--locked", "--workspace", "--no-deps", "--document-private-items"], &[DENY_WARNINGS]),
 ];
 
