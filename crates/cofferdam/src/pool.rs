@@ -23,8 +23,11 @@ const BYTES_MIN: u64 = 1 << 30;
 /// The largest that is made unless another size is asked for.
 const DEFAULT_BYTES_MAX: u64 = 64 << 30;
 /// Nothing in it outlives a boot, so it is not kept against a power cut: a snapshot takes a
-/// seventh of the time without barriers, and single metadata halves what it writes.
-const FORMAT: [&str; 6] = ["--quiet", "--force", "--metadata", "single", "--data", "single"];
+/// seventh of the time without barriers, and single metadata halves what it writes. Nor need its
+/// trees be shallow: a commit checks every node that it writes item by item, and in nodes of a page
+/// there are fewer beside the one that changed, so that a snapshot takes half the time.
+const FORMAT: [&str; 8] =
+    ["--quiet", "--force", "--metadata", "single", "--data", "single", "--nodesize", "4096"];
 const MOUNT_OPTIONS: &str = "loop,noatime,nobarrier,nosuid,nodev";
 
 /// Where the system's own tools are, whatever `PATH` says.

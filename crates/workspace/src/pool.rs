@@ -89,7 +89,10 @@ impl Pool {
                 remove_dir(&partial).map_err(failed("remove", &partial))?;
                 return Ok(tree);
             }
-            self.make(layers, &partial)?;
+            self.make(layers, &partial).inspect_err(|_| {
+                // It may be what filled the pool.
+                let _tried_again_by_the_next = remove_dir(&partial);
+            })?;
             fs::rename(&partial, &place).map_err(failed_io("rename", &partial))?;
             return Ok(tree);
         }

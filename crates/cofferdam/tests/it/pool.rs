@@ -117,6 +117,34 @@ fn a_run_works_in_a_snapshot() {
     assert_ne!(failed["cost"]["wall_ms"], 30_000);
 }
 
+/// The pool's file system has no room for such a link in one node. The next base fits again.
+#[test]
+fn a_base_that_does_not_fit_into_the_pool_is_layered_over() {
+    if !can_hold(WorkspaceKind::Btrfs) {
+        return;
+    }
+    let world = World::new();
+    let _made = Made::new(world.state());
+    let fits = world.git(&["rev-parse", "HEAD"]);
+    std::os::unix::fs::symlink("a/".repeat(2000), world.cwd.join("long")).unwrap();
+    world.commit("a long link");
+    let run = world.edit("test -h long && echo more >> greeting.txt");
+    let shown = world.run(&["show", text(&run, "run"), "--json"]).object(0);
+    assert_eq!(
+        (text(&shown, "workspace"), text(&shown, "state")),
+        ("overlay", "awaiting_approval")
+    );
+    // Asked for by name, it is refused, and nothing of it stays in the pool.
+    let profile = "extends = \"assist\"\n[session]\nworkspace_kind = \"btrfs\"\n";
+    world.configure("profiles/snapshots.toml", profile);
+    let args = ["run", "--json", "--profile", "snapshots", "--base"];
+    let failed = world.run(&[&args[..], &["HEAD", "--", "true"]].concat()).object(1);
+    assert!(text(&failed, "detail").contains("too long"), "{failed}");
+    assert_eq!(std::fs::read_dir(world.state().join("pool/bases")).unwrap().count(), 0);
+    world.run(&[&args[..], &[&fits, "--", "true"]].concat()).object(0);
+    assert_eq!(std::fs::read_dir(world.state().join("pool/bases")).unwrap().count(), 1);
+}
+
 /// In a session nobody makes subvolumes or snapshots, nor reads the file system's books.
 #[test]
 fn a_session_asks_the_pools_file_system_for_nothing() {

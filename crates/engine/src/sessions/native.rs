@@ -82,21 +82,26 @@ impl NativeSessions {
     }
 
     /// What a workspace of the wanted kind is made of here, and its kind then: a snapshot where the
-    /// host has a pool, a copy where it has no overlay. The session's report says which.
+    /// host has a pool and the base fits into it, a copy where it has no overlay. The session's report
+    /// says which.
     fn made_of(
         &self,
         wanted: WorkspaceKind,
         layers: &[PathBuf],
     ) -> Result<(WorkspaceKind, Vec<PathBuf>), Problem> {
+        let pooled = |pool: &Pool| Ok((WorkspaceKind::Btrfs, vec![pool.base(layers)?]));
         let kind = match (wanted, &self.pool) {
-            (WorkspaceKind::Overlay | WorkspaceKind::Btrfs, Some(pool)) => {
-                return Ok((WorkspaceKind::Btrfs, vec![pool.base(layers)?]));
-            }
+            (WorkspaceKind::Btrfs, Some(pool)) => return pooled(pool),
             (WorkspaceKind::Btrfs, None) => {
                 let detail = "the profile wants snapshots, and there is no pool for them";
                 return Err(Problem::new(Code::BoundaryUnavailable, detail)
                     .hint("run cofferdam pool create, as root"));
             }
+            (WorkspaceKind::Overlay, Some(pool)) => match pooled(pool) {
+                Ok(made) => return Ok(made),
+                Err::<_, Problem>(_) if self.overlays() => WorkspaceKind::Overlay,
+                Err(problem) => return Err(problem),
+            },
             (WorkspaceKind::Overlay, None) if !self.overlays() => WorkspaceKind::Copy,
             (kind, _) => kind,
         };

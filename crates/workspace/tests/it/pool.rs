@@ -28,7 +28,7 @@ impl Mounted {
             return None;
         }
         fs::File::create(&image).unwrap().set_len(1 << 30).unwrap();
-        tool("mkfs.btrfs", &["-q", "-m", "single", image.to_str().unwrap()]);
+        tool("mkfs.btrfs", &["-q", "-m", "single", "-n", "4096", image.to_str().unwrap()]);
         let options = ["-t", "btrfs", "-o", "loop,noatime,nobarrier"];
         let places = [image.to_str().unwrap(), dir.to_str().unwrap()];
         tool("mount", &[&options[..], &places].concat());
