@@ -103,6 +103,31 @@ fn a_path_is_written_until_its_last_use_is_over() {
     assert_eq!(lab.kinds(), ["grant.granted", "grant.used", "grant.expired"]);
 }
 
+/// Who starts it gets the group of the file: it must be nobody's but the session's own.
+#[test]
+fn no_program_that_lends_a_privileged_group_is_left_in_what_was_given() {
+    use std::os::unix::fs::MetadataExt as _;
+    let lab = Lab::new("");
+    lab.grant(&format!("write:{}", lab.data().display()), &[]).object(0);
+    let leave = "cd /grants/rw/data && cp /usr/bin/id lends && chmod 2755 lends && \
+                 (chmod 2755 f || :)";
+    lab.exec(&["sh", "-c", leave]).expect(0);
+    let own = rustix::process::getegid().as_raw();
+    let host = std::fs::metadata(lab.data()).unwrap();
+    for name in ["lends", "f"] {
+        let left = std::fs::metadata(lab.data().join(name)).unwrap();
+        let lends = left.mode() & 0o2000 != 0 && left.gid() == host.gid();
+        // An ordinary user's session has that user's group, as the user has.
+        assert!(!lends || own != 0, "{name}: {:o} of {}", left.mode(), left.gid());
+    }
+    // The control: the same on the host keeps the group and lends it.
+    let outside = lab.data().join("outside");
+    std::fs::copy("/usr/bin/id", &outside).unwrap();
+    let lend = std::process::Command::new("chmod").arg("2755").arg(&outside).status().unwrap();
+    let left = std::fs::metadata(&outside).unwrap();
+    assert!(lend.success() && left.mode() & 0o2000 != 0 && left.gid() == host.gid());
+}
+
 #[test]
 fn a_class_lets_through_what_policy_denies_so_often_and_no_more() {
     let lab = Lab::new("[executables]\ndeny = [\"true\", \"id\"]");

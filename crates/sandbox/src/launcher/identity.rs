@@ -46,7 +46,7 @@ impl Identity {
         }
         // Different launchers at one time get different users.
         let host = UNUSED_USERS + rustix::process::getpid().as_raw_nonzero().get().cast_unsigned();
-        match process::drop_groups().and_then(|()| mapping((0, 0), host)) {
+        match process::drop_groups().and_then(|()| mapping(0, &[(0, host)], host)) {
             Ok(mapping) => Ok(Self::Own { host, mapping }),
             // Root of a container that has no such users, or no right to map them.
             Err(_) => Ok(single),
@@ -70,29 +70,30 @@ impl Identity {
     pub(crate) fn map_into(&self, pid: i32) -> io::Result<()> {
         let (uid, gid) = self.inside();
         match self {
-            Self::Own { host, .. } => write_maps(pid, (uid, *host), (gid, *host)),
+            Self::Own { host, .. } => write_maps(pid, (uid, *host), &[(gid, *host)]),
             Self::Single { uid: host, gid: host_group } => {
                 // Without privilege this must be said before groups are mapped (CVE-2014-8989).
                 std::fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
-                write_maps(pid, (uid, *host), (gid, *host_group))
+                write_maps(pid, (uid, *host), &[(gid, *host_group)])
             }
         }
     }
 }
 
-fn write_maps(pid: i32, user: (u32, u32), group: (u32, u32)) -> io::Result<()> {
+fn write_maps(pid: i32, user: (u32, u32), groups: &[(u32, u32)]) -> io::Result<()> {
     std::fs::write(format!("/proc/{pid}/uid_map"), format!("{} {} 1", user.0, user.1))?;
-    std::fs::write(format!("/proc/{pid}/gid_map"), format!("{} {} 1", group.0, group.1))
+    let lines: Vec<_> = groups.iter().map(|(one, other)| format!("{one} {other} 1")).collect();
+    std::fs::write(format!("/proc/{pid}/gid_map"), lines.join("\n"))
 }
 
-/// A user namespace in which user and group of `owner`, who own what is on disk, are `host`.
-pub(super) fn mapping(owner: (u32, u32), host: u32) -> io::Result<OwnedFd> {
+/// A user namespace in which the user `owner` of what is on disk is `host`, and groups are others.
+pub(super) fn mapping(owner: u32, groups: &[(u32, u32)], host: u32) -> io::Result<OwnedFd> {
     let Some(Child { pid, .. }) = process::clone_into(libc::CLONE_NEWUSER)? else {
         loop {
             std::thread::sleep(std::time::Duration::from_secs(3600));
         }
     };
-    let opened = write_maps(pid, (owner.0, host), (owner.1, host))
+    let opened = write_maps(pid, (owner, host), groups)
         .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
     process::signal(pid, Signal::KILL);
     let reaped =

@@ -101,11 +101,20 @@ fn put(
     })
 }
 
-/// As root the path is cloned where it is, and its owner becomes the session's user.
+/// `nogroup` on Debian and its kin; the kernel's own for what has no group.
+const NO_GROUP: u32 = 65534;
+
+/// As root the path is cloned where it is, and its owner becomes the session's user. Its group does
+/// not become the session's, which is nobody's there: whoever has the group of a file may have a
+/// program lend it (chmod(2)), and one that lends root's must not be a session's to leave. Mapped it
+/// must be, or what has it could not be written (`mount_setattr(2)`).
 fn of_root(source: &OwnedFd, host: u32) -> Result<OwnedFd, Failed> {
     let mount = mount::clone_one(source.as_fd()).map_err(at("holding the path"))?;
     let stat = rustix::fs::fstat(source).map_err(|it| at("looking at the path")(it.into()))?;
-    let mapping = super::identity::mapping((stat.st_uid, stat.st_gid), host)
+    let own = (NO_GROUP, host);
+    let paths = (stat.st_gid, NO_GROUP);
+    let groups = if paths.0 == NO_GROUP { &[own][..] } else { &[own, paths] };
+    let mapping = super::identity::mapping(stat.st_uid, groups, host)
         .map_err(at("mapping the path's owner"))?;
     mount::map_ids(mount.as_fd(), mapping.as_fd())
         .map_err(at("giving the path an owner inside, which its file system cannot"))?;
