@@ -136,8 +136,9 @@ fn remedy(error: &SandboxError) -> Option<&'static str> {
         SandboxError::WallMissing { wall, detail } => (wall, detail),
         SandboxError::System { source, .. } if SandboxError::is_out_of_files(source) => {
             return Some(
-                "end sessions, or raise the hard limit of open files (ulimit -Hn): the supervisor \
-                 keeps up to eleven for each session",
+                "end sessions, or raise what is used up: the hard limit of open files (ulimit -Hn; the \
+                 supervisor keeps up to eleven for each session), or the user's watchers of files \
+                 (sysctl fs.inotify.max_user_instances)",
             );
         }
         _ => return None,

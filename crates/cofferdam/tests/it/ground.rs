@@ -202,7 +202,14 @@ fn a_session_that_writes_more_than_its_limit_is_stopped_and_told_why() {
     let world = World::new();
     let bytes = "head -c 20000000 /dev/zero > large";
     let files = "mkdir many; cd many; for i in $(seq 1500); do : > $i; done";
-    for (limits, script) in [("disk_bytes = 10000000", bytes), ("inodes = 1000", files)] {
+    let unnamed = "for i in 1 2; do eval \"exec $((i + 2))> u; rm u\"; done; \
+                   head -c 9000000 /dev/zero >&3; head -c 9000000 /dev/zero >&4";
+    let limited_to = [
+        ("disk_bytes = 10000000", bytes),
+        ("disk_bytes = 10000000", unnamed),
+        ("inodes = 1000", files),
+    ];
+    for (limits, script) in limited_to {
         // Longer than any test, so that only the limit can end it.
         let called = limited(&world, limits, &format!("{script}; exec sleep 6000"));
         let denials = called["denials"].as_array().unwrap();
@@ -214,6 +221,62 @@ fn a_session_that_writes_more_than_its_limit_is_stopped_and_told_why() {
         assert_eq!(called["denials"], serde_json::json!([]));
     }
 }
+
+#[test]
+fn what_a_background_call_leaves_is_stopped_by_the_disk_limit_too() {
+    let world = World::new();
+    world.configure("profiles/own.toml", "[limits]\ndisk_bytes = 10000000\n");
+    world.run(&["session", "start", "--profile", "own"]).expect(0);
+    let writes = "(read go < /tmp/go; for i in 1 2 3; do head -c 5000000 /dev/zero > $i; done; \
+                  exec sleep 6000) > /dev/null 2>&1 < /dev/null & echo $! > /tmp/pid";
+    world.run(&["session", "exec", "--", "mkfifo", "/tmp/go"]).expect(0);
+    world.run(&["session", "exec", "--background", "--", "sh", "-c", writes]).expect(0);
+    let alive = ["session", "exec", "--", "sh", "-c", "kill -0 $(cat /tmp/pid)"];
+    world.run(&alive).expect(0);
+    // Longer than any test, so that only the limit can end it.
+    let waits = "echo go > /tmp/go; exec sleep 6000";
+    let done = world.run(&["session", "exec", "--json", "--", "sh", "-c", waits]);
+    let called: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!(text(&called["denials"][0], "rule"), "limit.disk", "{called}");
+    world.run(&alive).expect(1);
+}
+
+/// What the kernel counts for a user, wherever in the user's namespaces it is taken.
+#[test]
+fn a_session_takes_a_part_of_what_the_user_has_of_the_kernel() {
+    let world = World::new();
+    let most = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_instances").unwrap();
+    let most: u64 = most.trim().parse().unwrap();
+    let found = world.run(&["exec", "--", "python3", "-c", COUNTERS]).expect(0);
+    let found: Vec<u64> = found.split_whitespace().map(|it| it.parse().unwrap()).collect();
+    let [watchers, timers, terminals, refused] = found[..] else { panic!("{found:?}") };
+    assert_eq!((watchers, timers, terminals), (most / 4, 4096, 64));
+    assert_eq!(refused, libc_enosys(), "io_setup");
+}
+
+fn libc_enosys() -> u64 {
+    rustix::io::Errno::NOSYS.raw_os_error().unsigned_abs().into()
+}
+
+const COUNTERS: &str = "
+import ctypes, os
+c = ctypes.CDLL(None, use_errno=True)
+def count(take, most):
+    n = 0
+    while n < most and take(): n += 1
+    return n
+event = (ctypes.c_int * 16)()
+event[3] = 1
+timer = ctypes.c_void_p()
+def terminal():
+    try: return os.openpty()
+    except OSError: return None
+watchers = count(lambda: c.inotify_init1(0) >= 0, 2000)
+timers = count(lambda: c.timer_create(1, event, ctypes.byref(timer)) == 0, 200000)
+terminals = count(terminal, 500)
+c.syscall(206, 1, ctypes.byref(timer))
+print(watchers, timers, terminals, ctypes.get_errno())
+";
 
 #[test]
 fn what_a_background_call_leaves_lives_until_the_session_ends() {

@@ -8,14 +8,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use cofferdam_contract::denial::{Attribution, Denial, DenialSource, DeniedProcess, Operation};
 use cofferdam_contract::ids::{CallId, DenialId, RunId, SessionId};
 use cofferdam_contract::limits::Limits;
 use cofferdam_contract::ports::{Clock, Entropy};
-use cofferdam_sandbox::{DenialSink as _, Stopper};
+use cofferdam_sandbox::{DenialSink as _, Session, Stopper};
 use cofferdam_workspace::{Usage, Workspace, WorkspaceError, usage_of};
 
 use crate::denials::DenialBook;
@@ -25,7 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A look may take at most this part of the time.
 const LOOK_SHARE: u32 = 20;
 
-/// The calls under way.
+/// The calls under way, and those that left something in the background.
 pub(super) type Running = Arc<Mutex<HashMap<CallId, Stopper>>>;
 
 /// What is looked after.
@@ -33,6 +33,8 @@ pub(super) struct Watched {
     pub(super) run: RunId,
     pub(super) session: SessionId,
     pub(super) workspace: Arc<Workspace>,
+    /// Its processes may hold files that have no name there.
+    pub(super) holds: Weak<Session>,
     /// Other directories that the session writes on disk, and which count as well.
     pub(super) also: Vec<PathBuf>,
     pub(super) limits: Limits,
@@ -75,7 +77,9 @@ impl Watched {
         // A directory that was closed to us is one that cannot be counted.
         let unknown = Usage { is_complete: false, ..Usage::NONE };
         let also = self.also.iter().map(|dir| usage_of(dir).unwrap_or(unknown));
-        Ok(also.fold(self.workspace.usage()?, Usage::plus))
+        let (bytes, inodes) = self.holds.upgrade().map_or((0, 0), |session| session.unnamed());
+        let unnamed = Usage { bytes, inodes, is_complete: true };
+        Ok(also.fold(self.workspace.usage()?.plus(unnamed), Usage::plus))
     }
 
     /// What cannot be counted twice in a row counts as too much: hiding it must not pay.

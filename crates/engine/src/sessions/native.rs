@@ -226,10 +226,12 @@ impl Sessions for NativeSessions {
         };
         let on_host = workspace_on_host(order.policy.tables().session.boundary, &workspace);
         let (workspace, running) = (Arc::new(workspace), RunningCalls::default());
+        let session = Arc::new(session);
         let disk = DiskWatch::start(Watched {
             run: order.run,
             session: order.session,
             workspace: Arc::clone(&workspace),
+            holds: Arc::downgrade(&session),
             also: if on_host.is_some() { flat_directories(&scratch) } else { Vec::new() },
             limits: order.policy.limits(),
             running: Arc::clone(&running),
@@ -240,7 +242,6 @@ impl Sessions for NativeSessions {
         .map_err(|error| {
             Problem::new(Code::BoundaryUnavailable, format!("the disk limit: {error}"))
         })?;
-        let session = Arc::new(session);
         let mut guarded = self.guarded.clone();
         if let Some(guarded) = &mut guarded {
             guarded.never.push(self.dir.clone());
@@ -306,15 +307,19 @@ struct NativeCall {
     listed: Listed,
 }
 
-/// A call's place among those that run, until it is dropped.
+/// A call's place among those that run, until it is dropped. What a call leaves in the background
+/// writes on, so that it stays there.
 struct Listed {
     id: CallId,
+    stays: bool,
     running: RunningCalls,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        if !self.stays {
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        }
     }
 }
 
@@ -382,11 +387,11 @@ impl Hands for NativeSession {
     }
 
     fn start(&self, spec: CallSpec, io: CallIo) -> Result<Box<dyn Running>, Problem> {
-        let id = spec.id.clone();
+        let (id, stays) = (spec.id.clone(), spec.background);
         let call = self.session.call(spec, io)?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.insert(id.clone(), call.stopper());
-        let listed = Listed { id, running: Arc::clone(&self.running) };
+        let listed = Listed { id, stays, running: Arc::clone(&self.running) };
         Ok(Box::new(NativeCall { call, listed }))
     }
 

@@ -354,7 +354,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (203, "sched_setaffinity", ALLOW),
     (204, "sched_getaffinity", ALLOW),
     (205, "set_thread_area", ABSENT),
-    (206, "io_setup", ALLOW),
+    (206, "io_setup", ABSENT),
     (207, "io_destroy", ALLOW),
     (208, "io_getevents", ALLOW),
     (209, "io_submit", ALLOW),

@@ -59,6 +59,9 @@ fn limits(groundwork: &Groundwork, grouped: Grouped) -> Built<Vec<Wall>> {
     let failed = |what: &'static str| failed(None, what);
     lower(Resource::Nofile, limits.open_files).map_err(failed("limiting open files"))?;
     lower(Resource::Fsize, limits.disk_bytes).map_err(failed("limiting the size of a file"))?;
+    // The kernel counts these for the user on the host as well, whom a session must not exhaust.
+    lower(Resource::Sigpending, SIGNALS_AND_TIMERS).map_err(failed("limiting timers"))?;
+    lower(Resource::Msgqueue, MESSAGE_BYTES).map_err(failed("limiting message queues"))?;
     let others = groundwork.flat.as_ref().map(|_| super::flat::threads_of_user());
     // Counted in the session's user namespace, so over the session and nothing else (Linux 5.14).
     // Where a control group counts too it has to be the one that refuses, since it tells of it.
@@ -99,6 +102,10 @@ fn limits(groundwork: &Groundwork, grouped: Grouped) -> Built<Vec<Wall>> {
     Ok(walls)
 }
 
+/// Queued signals and timers; the usual limit is some 30,000 and more for each user.
+const SIGNALS_AND_TIMERS: u64 = 4096;
+/// Bytes of POSIX message queues: what is usual for one user.
+const MESSAGE_BYTES: u64 = 819_200;
 /// Process 1, and one more than the control group lets be.
 const BEHIND_THE_GROUP: u64 = 2;
 

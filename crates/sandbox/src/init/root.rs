@@ -238,14 +238,35 @@ fn build_devices(devices: Vec<Bound>) -> io::Result<()> {
     }
     directory(Path::new("/dev/pts"))?;
     let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
-    let modes = [("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+    // All instances share the host's number of terminals.
+    let modes = [("ptmxmode", Some("0666")), ("mode", Some("0620")), ("max", Some("64"))];
     let terminals = mount::create("devpts", &modes, no_programs)?;
     mount::attach(&terminals, Path::new("/dev/pts"))
 }
 
 fn build_proc(proc: &OwnedFd) -> io::Result<()> {
     directory(Path::new("/proc"))?;
-    mount::attach(proc, Path::new("/proc"))
+    mount::attach(proc, Path::new("/proc"))?;
+    bound_watches()
+}
+
+/// Watchers of files are counted for the user on the host as well (`max_inotify_*` of
+/// `Documentation/admin-guide/sysctl/user.rst`): a session gets a part of what the user has.
+fn bound_watches() -> io::Result<()> {
+    for (name, host, part) in [
+        ("max_inotify_instances", "max_user_instances", 4),
+        ("max_inotify_watches", "max_user_watches", 2),
+    ] {
+        let host = Path::new("/proc/sys/fs/inotify").join(host);
+        let Ok(most) = fs::read_to_string(host) else { continue };
+        let most: u64 = most.trim().parse().map_err(io::Error::other)?;
+        match fs::write(Path::new("/proc/sys/user").join(name), (most / part).max(1).to_string()) {
+            // A kernel that counts for the user alone.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 const READ_ONLY_FILES: Attributes = Attributes::MOUNT_ATTR_RDONLY

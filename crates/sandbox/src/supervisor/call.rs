@@ -318,7 +318,8 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Kills the call, whatever it started included, and returns without waiting for it.
+    /// Kills the call, whatever it started included, and returns without waiting for it. Of a call
+    /// that is over, what it left in the background.
     pub fn stop(&self) {
         self.session.stop_call(&self.call);
     }

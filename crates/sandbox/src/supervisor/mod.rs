@@ -11,6 +11,7 @@ mod process;
 mod reactor;
 mod report;
 mod session;
+mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;

@@ -24,7 +24,7 @@ use super::call::{Call, CallShared};
 use super::grants::Granting;
 use super::process::Process;
 use super::reactor::key_of;
-use super::{Core, lock};
+use super::{Core, lock, unnamed};
 use crate::error::SandboxError;
 use crate::launcher::remove_group;
 use crate::notify::Watch;
@@ -272,7 +272,10 @@ impl Shared {
 
     pub(super) fn stop_call(self: &Arc<Self>, call: &Arc<CallShared>) {
         let runs = lock(&self.state).calls.contains_key(call.id());
-        if runs && call.decide_end(CallEnd::Stopped) {
+        if !runs {
+            // What it left in the background goes by its name.
+            let _over = self.send(&ToInit::Kill { call: call.id().clone() }, &[]);
+        } else if call.decide_end(CallEnd::Stopped) {
             self.end_call(call);
         }
     }
@@ -461,6 +464,11 @@ impl Session {
         let end = self.shared.end();
         *lock(&self.granting.mounts) = None;
         end
+    }
+
+    /// Bytes on disk and number of the files without a name that its processes hold.
+    pub fn unnamed(&self) -> (u64, u64) {
+        unnamed::beneath(self.shared.opening.pid)
     }
 
     /// Whether calls can still be made.

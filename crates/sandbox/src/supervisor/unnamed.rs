@@ -1,0 +1,140 @@
+//! Files that a session holds and that have no name any more: on disk they take what they took.
+//!
+//! Whoever counts a workspace by its names does not find them. What is told is of a moment, and of
+//! what processes have open or mapped; what is on its way through a socket is not found. Must never
+//! open a session's file, nor wait for one.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use crate::init::procs;
+
+/// `f_type` of file systems in memory (statfs(2)), which are bounded by themselves.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x9584_58f6];
+/// How the kernel names memory that belongs to no file of a session (proc_pid_maps(5)).
+const NO_FILES: [&str; 4] = ["/memfd:", "/SYSV", "/dev/zero", "/dev/shm/"];
+
+/// Bytes and files, by device and inode.
+#[derive(Default)]
+struct Found(HashMap<(u64, u64), u64>);
+
+/// Bytes and number of the unnamed files that processes beneath `top` hold.
+pub(super) fn beneath(top: i32) -> (u64, u64) {
+    let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
+    for process in procs::beneath(top, &procs::all()) {
+        let of = Path::new("/proc").join(process.pid.to_string());
+        found.open(&of.join("fd"));
+        found.mapped(&of.join("maps"), &in_memory);
+    }
+    let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
+    (bytes, found.0.len() as u64)
+}
+
+impl Found {
+    fn open(&mut self, descriptors: &Path) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(opened) = rustix::fs::open(descriptors, flags, Mode::empty()) else { return };
+        for entry in fs::read_dir(descriptors).into_iter().flatten().flatten() {
+            // What the descriptor leads to is looked at, and not opened.
+            let name = entry.file_name();
+            let Ok(stat) = rustix::fs::statat(&opened, &name, AtFlags::empty()) else { continue };
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if is_file && stat.st_nlink == 0 && !is_in_memory(&descriptors.join(&name)) {
+                let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+                self.0.insert((stat.st_dev, stat.st_ino), blocks.saturating_mul(512));
+            }
+        }
+    }
+
+    /// `START-END PERMS OFFSET MAJOR:MINOR INODE PATH (deleted)`: how much of it is on disk, the line
+    /// does not say, so that all up to the end of what is mapped counts.
+    fn mapped(&mut self, maps: &Path, in_memory: &HashSet<u64>) {
+        let Ok(lines) = fs::read(maps) else { return };
+        for line in String::from_utf8_lossy(&lines).lines() {
+            let Some((file, bytes)) = mapping(line) else { continue };
+            if !in_memory.contains(&file.0) {
+                let known = self.0.entry(file).or_default();
+                *known = bytes.max(*known);
+            }
+        }
+    }
+}
+
+/// The unnamed file that a line is about, and up to where it is mapped.
+fn mapping(line: &str) -> Option<((u64, u64), u64)> {
+    let line = line.strip_suffix(" (deleted)")?;
+    let mut fields = line.split_ascii_whitespace();
+    let (range, offset) = (fields.next()?, fields.nth(1)?);
+    let (at, inode) = (fields.next()?, fields.next()?);
+    let path = fields.next()?;
+    if NO_FILES.iter().any(|it| path.starts_with(it)) {
+        return None;
+    }
+    let (start, end) = range.split_once('-')?;
+    let bytes = hex(end)?.checked_sub(hex(start)?)?.saturating_add(hex(offset)?);
+    Some(((device(at)?, inode.parse().ok()?), bytes))
+}
+
+fn hex(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
+/// `MAJOR:MINOR`, in hexadecimal digits as in a line of `maps`.
+fn device(text: &str) -> Option<u64> {
+    let (major, minor) = text.split_once(':')?;
+    let number = |text| u32::try_from(hex(text)?).ok();
+    Some(rustix::fs::makedev(number(major)?, number(minor)?))
+}
+
+/// Devices of the session's file systems in memory, which no mapping tells from others
+/// (`ID PARENT MAJOR:MINOR … - TYPE SOURCE OPTIONS`, proc_pid_mountinfo(5); in decimal digits).
+fn devices_in_memory(top: i32) -> HashSet<u64> {
+    let mounts = fs::read_to_string(format!("/proc/{top}/mountinfo")).unwrap_or_default();
+    let of = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let in_memory = ["tmpfs ", "devtmpfs ", "hugetlbfs "].iter().any(|it| kind.starts_with(it));
+        let (major, minor) = mount.split_ascii_whitespace().nth(2)?.split_once(':')?;
+        in_memory.then_some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+    };
+    mounts.lines().filter_map(of).collect()
+}
+
+fn is_in_memory(descriptor: &Path) -> bool {
+    rustix::fs::statfs(descriptor).is_ok_and(|on| IN_MEMORY.contains(&(on.f_type as u64)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Found;
+
+    #[test]
+    fn mappings_of_files_that_are_gone_count_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let maps = dir.path().join("maps");
+        let text = "7f00000000-7f00100000 rw-s 00000000 00:3a 77   /workspace/u (deleted)\n\
+                    7f00100000-7f00200000 rw-s 00100000 00:3a 77   /workspace/u (deleted)\n\
+                    7f00200000-7f00300000 rw-s 00000000 00:01 78   /memfd:x (deleted)\n\
+                    7f00200000-7f00300000 rw-s 00000000 00:3b 78   /tmp/x (deleted)\n\
+                    7f00300000-7f00400000 r--p 00000000 00:3a 79   /workspace/there\n\
+                    7f00400000-7f00500000 rw-s odd (deleted)\n";
+        std::fs::write(&maps, text).unwrap();
+        let mut found = Found::default();
+        found.mapped(&maps, &[rustix::fs::makedev(0, 0x3b)].into());
+        assert_eq!(found.0.into_values().collect::<Vec<_>>(), [2 << 20]);
+    }
+
+    #[test]
+    fn a_file_that_is_open_and_gone_is_found() {
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::io::Write::write_all(&mut &file, &[1; 100_000]).unwrap();
+        file.sync_all().unwrap();
+        let mut found = Found::default();
+        found.open("/proc/self/fd".as_ref());
+        let inode = std::os::unix::fs::MetadataExt::ino(&file.metadata().unwrap());
+        let bytes = found.0.iter().find(|((_, it), _)| *it == inode).map(|(_, bytes)| *bytes);
+        assert!(bytes >= Some(100_000), "{bytes:?}");
+    }
+}
