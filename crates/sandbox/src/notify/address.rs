@@ -27,8 +27,8 @@ pub(super) enum Destination {
 
 /// Longest socket address: `sizeof(struct sockaddr_in6)`.
 const ADDRESS_BYTES_MAX: usize = 28;
-/// Messages of one `sendmmsg` that are looked at.
-const MESSAGES_MAX: u64 = 16;
+/// Messages of one `sendmmsg`: the kernel takes no more (`UIO_MAXIOV`, sendmmsg(2)).
+const MESSAGES_MAX: u64 = 1024;
 const MMSGHDR_BYTES: u64 = size_of::<libc::mmsghdr>() as u64;
 
 /// Looks at the address that a call was given.
@@ -79,7 +79,11 @@ pub(super) fn decode(bytes: &[u8]) -> Destination {
     let family = bytes.first_chunk::<2>().map(|two| i32::from(u16::from_ne_bytes(*two)));
     let port = bytes.get(2..4).and_then(|two| two.try_into().ok()).map(u16::from_be_bytes);
     let address = match family {
-        Some(libc::AF_INET) => octets::<4>(bytes, 4).map(|four| IpAddr::from(Ipv4Addr::from(four))),
+        // A datagram's address without a family is one of IPv4 (`udp_sendmsg` of the kernel). To
+        // connect to none is to disconnect, and has no address.
+        Some(libc::AF_INET | libc::AF_UNSPEC) => {
+            octets::<4>(bytes, 4).map(|four| IpAddr::from(Ipv4Addr::from(four)))
+        }
         Some(libc::AF_INET6) => {
             octets::<16>(bytes, 8).map(|all| Ipv6Addr::from(all).to_canonical())
         }

@@ -219,6 +219,19 @@ fn addressed_sends_are_told() {
         call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 2, 0, 0, 0])
     };
     assert_eq!(lab.run(sendmmsg), (libc::ENETUNREACH, 1));
+    let at_the_end = || {
+        let (near, far) = (inet([127, 0, 0, 1], 9), inet(FAR, 53));
+        let to = |at: usize| if at == 16 { &far } else { &near };
+        let headers: Vec<_> =
+            (0..17).map(|at| libc::mmsghdr { msg_hdr: header(to(at)), msg_len: 0 }).collect();
+        call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 17, 0, 0, 0])
+    };
+    assert_eq!(lab.run(at_the_end), (libc::ENETUNREACH, 1));
+    let without_family = || {
+        let to = libc::sockaddr_in { sin_family: libc::AF_UNSPEC as u16, ..inet(FAR, 53) };
+        call(libc::SYS_sendto, [udp(), (&raw const to) as u64, 1, 0, (&raw const to) as u64, 16])
+    };
+    assert_eq!(lab.run(without_family), (libc::ENETUNREACH, 1));
     assert!(lab.sink.denials().iter().all(|denial| denial.target == "192.0.2.7:53"));
     let unaddressed = || call(libc::SYS_sendto, [udp(), 8, 0, 0, 0, 0]);
     assert_eq!(lab.run(unaddressed), (libc::EDESTADDRREQ, 0));
