@@ -95,6 +95,10 @@ const COMMANDS: Guard = &[
     &[OF_BTRFS, not(1, libc::FICLONE)],
 ];
 
+/// To be told of a directory, and to be asked before somebody else opens a file (fcntl(2),
+/// `F_NOTIFY` and `F_SETLEASE`): whoever starts the user's own program would wait for a session.
+const LEASES: Guard = &[&[is(1, 1026)], &[is(1, 1024)]];
+
 const fn change(file: ChangedFile, change: Change) -> Answer {
     judge(Judge::Change { file, change }, &CHANGE)
 }
@@ -122,6 +126,7 @@ pub(super) const TABLE: &[(u32, Answer)] = &[
     (69, tell(&IPC)),                 // msgsnd
     (70, tell(&IPC)),                 // msgrcv
     (71, tell(&IPC)),                 // msgctl
+    (72, tell_when(LEASES, &WATCH)),  // fcntl
     (90, change(ChangedFile::At { directory: None, path: 0, flags: None }, Change::Mode(1))),
     (91, change(ChangedFile::Open { descriptor: 0 }, Change::Mode(1))),
     (92, tell(&OWNER)), // chown

@@ -336,6 +336,8 @@ fn the_hosts_ipc_and_terminals_and_watches_are_out_of_reach() {
         ("python3 -c 'import pty; pty.openpty()'", "python3 -c 'import pty; pty.openpty()'"),
         (&*format!("echo x > {shared}"), &*format!("echo x > {shared} && rm {shared}")),
         (WATCH, WATCH),
+        (NOTIFY, NOTIFY),
+        (LEASE, LEASE),
     ] {
         assert_ne!(sh(&open, attempt).exit_code, Some(0), "{attempt}");
         let outside = Command::new("sh").args(["-c", control]).output().unwrap();
@@ -349,6 +351,13 @@ fn the_hosts_ipc_and_terminals_and_watches_are_out_of_reach() {
 
 const WATCH: &str =
     "python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).inotify_init() < 0)'";
+
+const NOTIFY: &str =
+    "python3 -c 'import fcntl, os; fcntl.fcntl(os.open(\".\", os.O_RDONLY), fcntl.F_NOTIFY, 1)'";
+/// A lease of one's own file, for reading.
+const LEASE: &str = "python3 -c 'import fcntl, os, tempfile; \
+    made = tempfile.mkstemp(); os.close(made[0]); \
+    fcntl.fcntl(os.open(made[1], os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)'";
 
 /// Processes of the host that beat for this session.
 fn beating(open: &Open) -> usize {
