@@ -1,10 +1,10 @@
 //! Between the caller's standard streams and the descriptors that a call gets.
 //!
-//! Only an unnamed pipe and the null device are passed as they are. Whoever holds anything else
-//! holds more than a stream: a terminal can be written unfiltered, typed into and set; the mode of
-//! a file can be changed and its path read; from a directory the whole file system can be reached
-//! (Landlock does not cover changes of mode, landlock(7)); a socket carries descriptors. Instead of
-//! those a program gets a pipe, or with `-t` a pseudo-terminal of its own. What goes to a terminal
+//! Only the null device is passed as it is. Whoever holds anything else holds more than a stream: a
+//! terminal can be written unfiltered, typed into and set; the mode of a file can be changed and its
+//! path read; from a directory the whole file system can be reached (Landlock does not cover changes
+//! of mode, landlock(7)); a socket carries descriptors; what others write to a pipe can be read by its
+//! owner through `/proc`, and it can be set not to block for all of them. Instead a program gets a pipe, or with `-t` a pseudo-terminal of its own. What goes to a terminal
 //! is filtered. Standard input is then read ahead of the program. Must never know sessions.
 
 use std::io::{self, IsTerminal as _, Write};
@@ -98,36 +98,38 @@ fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
-/// Whether a descriptor is nothing but a stream of bytes: an unnamed pipe, or the null device.
-fn is_mere_stream(fd: impl AsFd) -> bool {
-    /// Magic number of the file system that unnamed pipes are on (statfs(2)).
-    const PIPEFS_MAGIC: u64 = 0x5049_5045;
-    let Ok(found) = rustix::fs::fstat(&fd) else { return false };
-    match rustix::fs::FileType::from_raw_mode(found.st_mode) {
-        rustix::fs::FileType::Fifo => {
-            rustix::fs::fstatfs(&fd).is_ok_and(|on| on.f_type as u64 == PIPEFS_MAGIC)
-        }
-        rustix::fs::FileType::CharacterDevice => found.st_rdev == rustix::fs::makedev(1, 3),
-        _ => false,
-    }
+/// Whether a descriptor is the null device, with which nothing can be done.
+fn is_null(fd: impl AsFd) -> bool {
+    rustix::fs::fstat(&fd).is_ok_and(|found| {
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::CharacterDevice
+            && found.st_rdev == rustix::fs::makedev(1, 3)
+    })
+}
+
+fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
+    let inode = |fd: BorrowedFd<'_>| rustix::fs::fstat(fd).ok().map(|it| (it.st_dev, it.st_ino));
+    inode(one.as_fd()).is_some_and(|one| inode(other.as_fd()) == Some(one))
 }
 
 impl Relay {
     fn open_streams(&mut self) -> io::Result<Ends> {
-        let stdin = if is_mere_stream(io::stdin()) {
+        let stdin = if is_null(io::stdin()) {
             duplicate(io::stdin())?
         } else {
             let (read, write) = pipe(false)?;
             self.inlet = Some(Inlet { to: write, pending: vec![] });
             read
         };
-        let stdout = if is_mere_stream(io::stdout()) {
+        let stdout = if is_null(io::stdout()) {
             duplicate(io::stdout())?
         } else {
             self.outlet(Target::Stdout, io::stdout().is_terminal())?
         };
-        let stderr = if is_mere_stream(io::stderr()) {
+        let stderr = if is_null(io::stderr()) {
             duplicate(io::stderr())?
+        } else if is_same(io::stdout(), io::stderr()) {
+            // What is written to both stays in its order.
+            duplicate(&stdout)?
         } else {
             self.outlet(Target::Stderr, io::stderr().is_terminal())?
         };

@@ -178,3 +178,29 @@ fn the_supervisor_inherits_nothing_but_its_own() {
     ours.read_to_end(&mut vec![]).unwrap();
     assert!(world.supervisor().is_some());
 }
+
+/// A pipe of the caller's is the caller's: others write to it and read from it as well.
+#[test]
+fn a_call_gets_pipes_of_its_own() {
+    let world = World::new();
+    for descriptor in ["0", "1", "2"] {
+        let which = format!("stat -L -c %i /proc/self/fd/{descriptor}");
+        let script = format!(
+            "{{ echo | {{ {which} >&3; {} exec -- {which} >&3; }}; }} 2>&1 | cat",
+            binary().display()
+        );
+        let shown = world.shell(&format!("({script}) 3>&1"));
+        let inodes: Vec<_> = shown.stdout.lines().collect();
+        let [outside, inside] = inodes[..] else { panic!("{shown:?}") };
+        assert_ne!(outside, inside, "descriptor {descriptor}");
+    }
+}
+
+#[test]
+fn what_goes_to_one_pipe_stays_in_its_order() {
+    let world = World::new();
+    let writes = "for i in $(seq 200); do echo $i; echo $i >&2; done";
+    let script = format!("{} exec -- sh -c '{writes}' 2>&1 | cat", binary().display());
+    let expected: String = (1..=200).map(|i| format!("{i}\n{i}\n")).collect();
+    assert_eq!(world.shell(&script).stdout, expected);
+}
