@@ -77,7 +77,10 @@ impl Watched {
         // A directory that was closed to us is one that cannot be counted.
         let unknown = Usage { is_complete: false, ..Usage::NONE };
         let also = self.also.iter().map(|dir| usage_of(dir).unwrap_or(unknown));
-        let (bytes, inodes) = self.holds.upgrade().map_or((0, 0), |session| session.unnamed());
+        // Where nothing runs, nothing is held.
+        let idle = self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let session = self.holds.upgrade().filter(|_| !idle);
+        let (bytes, inodes) = session.map_or((0, 0), |session| session.unnamed());
         let unnamed = Usage { bytes, inodes, is_complete: true };
         Ok(also.fold(self.workspace.usage()?.plus(unnamed), Usage::plus))
     }

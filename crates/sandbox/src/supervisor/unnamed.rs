@@ -24,13 +24,33 @@ struct Found(HashMap<(u64, u64), u64>);
 /// Bytes and number of the unnamed files that processes beneath `top` hold.
 pub(super) fn beneath(top: i32) -> (u64, u64) {
     let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
-    for process in procs::beneath(top, &procs::all()) {
-        let of = Path::new("/proc").join(process.pid.to_string());
+    for process in processes_beneath(top) {
+        let of = Path::new("/proc").join(process.to_string());
         found.open(&of.join("fd"));
         found.mapped(&of.join("maps"), &in_memory);
     }
     let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     (bytes, found.0.len() as u64)
+}
+
+/// From the kernel's lists of children (`PROC_CHILDREN`): what a look costs must depend on the
+/// session and not on what else the host runs. A kernel without them has all processes looked at.
+fn processes_beneath(top: i32) -> Vec<i32> {
+    if !Path::new(&format!("/proc/{top}/task/{top}/children")).exists() {
+        return procs::beneath(top, &procs::all()).iter().map(|it| it.pid).collect();
+    }
+    let (mut found, mut open) = (vec![], vec![top]);
+    while let Some(process) = open.pop() {
+        let tasks = fs::read_dir(format!("/proc/{process}/task"));
+        for task in tasks.into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            let children = children.split_ascii_whitespace();
+            let children: Vec<i32> = children.filter_map(|it| it.parse().ok()).collect();
+            open.extend_from_slice(&children);
+            found.extend(children);
+        }
+    }
+    found
 }
 
 impl Found {
@@ -124,6 +144,28 @@ mod tests {
         let mut found = Found::default();
         found.mapped(&maps, &[rustix::fs::makedev(0, 0x3b)].into());
         assert_eq!(found.0.into_values().collect::<Vec<_>>(), [2 << 20]);
+    }
+
+    #[test]
+    fn all_that_is_beneath_is_found_and_nothing_else() {
+        let script = "sleep 600 & sh -c 'sleep 600 & echo; wait' & wait";
+        let mut shell = std::process::Command::new("sh");
+        let shell = shell.args(["-c", script]).stdout(std::process::Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        let top = i32::try_from(child.id()).unwrap();
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
+        let mut found = super::processes_beneath(top);
+        let all = super::procs::all();
+        let mut expected: Vec<_> =
+            super::procs::beneath(top, &all).iter().map(|it| it.pid).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!((found.len(), &found), (3, &expected));
+        for pid in found.into_iter().chain([top]) {
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
     }
 
     #[test]
