@@ -273,6 +273,10 @@ pub(crate) enum FromInit {
     Ready { walls: Vec<Wall>, listener: bool },
     /// The walls do not stand; init is gone.
     Failed(Refusal),
+    /// From the child: it keeps what the call leaves beneath it, which has not begun yet.
+    Keeps { call: CallId },
+    /// Nothing is left of a call that had a keeper.
+    Gone { call: CallId },
     /// From the child: it is about to become the program.
     Started { call: CallId },
     /// From the child: it cannot.

@@ -151,16 +151,17 @@ impl Serving {
             self.kill_strays();
             let (exit, full) = (exit_of(status), scratch::full());
             self.tell(&FromInit::Ended { call, exit, full });
-        } else if let Some(call) = self.keepers.remove(&pid)
-            && status.exit_status() != Some(REPORTED)
-        {
+        } else if let Some(call) = self.keepers.remove(&pid) {
             // It was killed: by us, and then nothing is beneath it, or by the session, and then
             // what it kept is ours now.
-            if self.plain.is_none() {
-                self.kill_strays();
+            if status.exit_status() != Some(REPORTED) {
+                if self.plain.is_none() {
+                    self.kill_strays();
+                }
+                let (call, exit, full) = (call.clone(), exit_of(status), scratch::full());
+                self.tell(&FromInit::Ended { call, exit, full });
             }
-            let (exit, full) = (exit_of(status), scratch::full());
-            self.tell(&FromInit::Ended { call, exit, full });
+            self.tell(&FromInit::Gone { call });
         }
     }
 
@@ -210,6 +211,7 @@ fn exit_of(status: WaitStatus) -> Exit {
 fn keep(shared: &Shared, order: &Order, descriptors: Vec<OwnedFd>) -> ! {
     // Any process id but none sets the flag (prctl(2)).
     let adopts = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+    let _gone = shared.socket.send(&FromInit::Keeps { call: order.call.clone() }, &[]);
     let begun = match adopts {
         Ok(()) => call::start(shared, order, &descriptors),
         Err(_) => Err(NotStarted::NoRoom),

@@ -8,6 +8,7 @@
 //! for the very process that waits for them (vfork). Must never know what is done with a record.
 
 mod address;
+mod calls;
 mod change;
 mod groups;
 mod landlock;
@@ -222,6 +223,18 @@ impl Watch {
         if joined {
             self.inner.nudge();
         }
+    }
+
+    /// What a call leaves stays beneath `host_pid`, until [`Watch::call_is_gone`].
+    pub(crate) fn call_has_keeper(&self, call: CallId, host_pid: i32) {
+        if self.shared.call_has_keeper(call, host_pid) {
+            self.inner.nudge();
+        }
+    }
+
+    /// Nothing is left of a call that had a keeper.
+    pub(crate) fn call_is_gone(&self, call: &CallId) {
+        self.shared.call_is_gone(call);
     }
 
     /// The call's processes are gone: hands over what is held of it and returns the number of its

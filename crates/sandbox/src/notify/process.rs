@@ -13,8 +13,11 @@ use cofferdam_contract::text::escape_bytes;
 
 /// Longest name that a record holds, before escaping.
 const NAME_BYTES_MAX: usize = 256;
-/// Longest chain of parents that is followed.
-const ANCESTORS_MAX: usize = 64;
+/// Longest chain of parents that is followed. One thread looks for all sessions, and each costs it
+/// some microseconds.
+const ANCESTORS_MAX: usize = 256;
+/// How often a line is looked for: a parent may end while it is followed.
+const LOOKS_MAX: usize = 4;
 /// Enough of a `/proc` file for every line that is read here.
 const PROC_BYTES_MAX: u64 = 8192;
 
@@ -23,8 +26,16 @@ const PROC_BYTES_MAX: u64 = 8192;
 pub(super) struct Facts {
     /// For the record.
     pub(super) process: Option<DeniedProcess>,
-    /// The process and its parents, as the supervisor numbers them, the process first.
-    pub(super) line: Vec<i32>,
+    pub(super) line: Line,
+}
+
+/// A process and its parents, as the supervisor numbers them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line {
+    /// The process first.
+    pub(super) pids: Vec<i32>,
+    /// Whether it goes up to a process that is known, or to init's child.
+    pub(super) is_whole: bool,
 }
 
 /// User and group ids of a process, as the supervisor numbers them.
@@ -50,28 +61,35 @@ fn status(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Facts of the thread `tid`; the line of parents ends at the first that `is_known`.
-pub(super) fn facts(tid: i32, is_known: &dyn Fn(i32) -> bool) -> Facts {
+/// Facts of the thread `tid`; the line of parents ends at the first that `is_known`, or below `init`.
+pub(super) fn facts(tid: i32, init: i32, is_known: &dyn Fn(i32) -> bool) -> Facts {
     let Some(status) = status(tid) else { return Facts::default() };
     let number = |name| field(&status, name).and_then(|text| text.trim().parse::<i32>().ok());
     let Some(pid) = number("Tgid") else { return Facts::default() };
     let inside = field(&status, "NStgid")
         .and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok());
     let process = DeniedProcess { pid: inside, exe: executable(tid), argv0: first_argument(tid) };
-    Facts { process: Some(process), line: line(pid, number("PPid"), is_known) }
-}
-
-fn line(pid: i32, parent: Option<i32>, is_known: &dyn Fn(i32) -> bool) -> Vec<i32> {
-    let mut line = vec![pid];
-    let mut next = parent;
-    while let Some(pid) = next.filter(|pid| *pid > 1) {
-        if line.len() == ANCESTORS_MAX || line.last().copied().is_some_and(is_known) {
+    let mut line = Line::default();
+    for _ in 0..LOOKS_MAX {
+        line = line_of(pid, init, is_known);
+        if line.is_whole || line.pids.len() == ANCESTORS_MAX {
             break;
         }
-        line.push(pid);
-        next = parent_of(pid);
     }
-    line
+    Facts { process: Some(process), line }
+}
+
+fn line_of(pid: i32, init: i32, is_known: &dyn Fn(i32) -> bool) -> Line {
+    let (mut pids, mut next) = (Vec::new(), pid);
+    while pids.len() < ANCESTORS_MAX {
+        pids.push(next);
+        let parent = if is_known(next) { Some(init) } else { parent_of(next) };
+        match parent {
+            Some(parent) if parent != init && parent > 1 => next = parent,
+            parent => return Line { pids, is_whole: parent.is_some() },
+        }
+    }
+    Line { pids, is_whole: false }
 }
 
 /// The process from `tid` up that is a child of `init`, and when it was started: what a call begins

@@ -2,7 +2,6 @@
 //!
 //! Must never call a sink while the state is locked: the answering thread needs that lock.
 
-use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -13,6 +12,7 @@ use cofferdam_contract::denial::{Attribution, DenialSource, DeniedProcess, Opera
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 
 use super::address::{self, Destination};
+use super::calls::Calls;
 use super::change::{Found, OwnDirectories, Wished};
 use super::groups::Counters;
 use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
@@ -23,8 +23,6 @@ use crate::filter;
 use crate::filter::rule::{Answer, Change, Judge, Refusal};
 use crate::spec::{DenialSink, SessionEnd, TraceGate};
 
-/// Ended calls that are remembered.
-const ENDED_MAX: usize = 64;
 const UNKNOWN: DeniedProcess = DeniedProcess { pid: None, exe: None, argv0: None };
 
 /// A refusal whose call is not known yet: it may have been seen before its call was reported.
@@ -36,10 +34,7 @@ struct Unresolved {
 
 #[derive(Default)]
 struct State {
-    /// By the call's first process, as this process numbers it.
-    calls: HashMap<i32, CallId>,
-    /// The last that ended: audit records may come later than the end of their call.
-    ended: VecDeque<(i32, CallId)>,
+    calls: Calls,
     unresolved: Vec<Unresolved>,
     ledger: Ledger,
 }
@@ -123,7 +118,7 @@ impl Shared {
                 return Ok(());
             }
         };
-        let facts = process::facts(notification.pid, &|pid| state.calls.contains_key(&pid));
+        let facts = self.facts(notification.pid, &state);
         // Gone meanwhile: what was read may be of another process with its number.
         let valid = listener::is_waiting(listener, &notification);
         listener::answer(listener, &notification, Reply::Fail(errno));
@@ -150,10 +145,14 @@ impl Shared {
             return false;
         }
         let Some(gate) = lock(&self.gate).clone() else { return false };
-        let facts = process::facts(tid, &|pid| state.calls.contains_key(&pid));
-        let call = facts.line.iter().find_map(|pid| state.calls.get(pid)).cloned();
+        let line = self.facts(tid, state).line;
+        let call = state.calls.of_line(&line).or_else(|| state.calls.likely(&line));
         let first = process::first_beneath(self.of.init, tid);
-        first.is_some_and(|first| gate.lets_trace(call.or(state.only_call()).as_ref(), first))
+        first.is_some_and(|first| gate.lets_trace(call, first))
+    }
+
+    fn facts(&self, tid: i32, state: &State) -> Facts {
+        process::facts(tid, self.of.init, &|pid| state.calls.is_known(pid))
     }
 
     pub(super) fn decoy_opened(&self, inside: &Path, inner: &Inner) {
@@ -168,7 +167,7 @@ impl Shared {
         let changed = {
             let mut state = lock(&self.state);
             let (facts, seen_at) = (Facts::default(), inner.moment());
-            if state.calls.is_empty() && state.unresolved.len() < RECORDS_MAX {
+            if state.calls.none_runs() && state.unresolved.len() < RECORDS_MAX {
                 // A program can be quicker than the word that it was started.
                 state.unresolved.push(Unresolved { refused, facts, seen_at });
                 true
@@ -189,7 +188,7 @@ impl Shared {
         }
         let (mut state, at) = (lock(&self.state), inner.moment());
         for (refused, count) in grown {
-            let (call, attribution) = (state.only_call(), Attribution::Inferred);
+            let (call, attribution) = (state.calls.only().cloned(), Attribution::Inferred);
             let seen = Seen { refused, process: UNKNOWN, call, attribution, count };
             state.ledger.record(seen, at);
         }
@@ -214,9 +213,7 @@ impl Shared {
 
     /// The call whose first process it is, or was last.
     pub(super) fn call_of(&self, pid: i32) -> Option<CallId> {
-        let state = lock(&self.state);
-        let ended = || state.ended.iter().find(|(it, _)| *it == pid).map(|(_, call)| call);
-        state.calls.get(&pid).or_else(ended).cloned()
+        lock(&self.state).calls.of_first(pid).cloned()
     }
 
     /// Books a refusal of Landlock's; true if something is newly held.
@@ -236,15 +233,24 @@ impl Shared {
 
     /// Joins what was seen before the call was reported; true if there was any.
     pub(super) fn call_started(&self, call: CallId, host_pid: i32) -> bool {
+        self.learn(|calls| calls.started(call, host_pid))
+    }
+
+    /// The same for a call's keeper.
+    pub(super) fn call_has_keeper(&self, call: CallId, host_pid: i32) -> bool {
+        self.learn(|calls| calls.has_keeper(call, host_pid))
+    }
+
+    pub(super) fn call_is_gone(&self, call: &CallId) {
+        lock(&self.state).calls.is_gone(call);
+    }
+
+    fn learn(&self, what: impl FnOnce(&mut Calls)) -> bool {
         let mut state = lock(&self.state);
-        state.calls.insert(host_pid, call);
+        what(&mut state.calls);
         let mut joined = false;
         for waiting in std::mem::take(&mut state.unresolved) {
-            if waiting.facts.line.contains(&host_pid) {
-                joined |= state.see(waiting.refused, waiting.facts, waiting.seen_at);
-            } else {
-                state.unresolved.push(waiting);
-            }
+            joined |= state.see(waiting.refused, waiting.facts, waiting.seen_at);
         }
         joined
     }
@@ -253,10 +259,8 @@ impl Shared {
         let _in_order = lock(&self.delivering);
         let (due, count) = {
             let mut state = lock(&self.state);
-            if state.only_call().as_ref() == Some(call) {
-                state.infer(u64::MAX);
-            }
-            state.ends(call);
+            state.infer(|_, likely| likely == Some(call));
+            state.calls.ends(call);
             state.ledger.end_call(call, &self.origin(inner))
         };
         self.hand_over(due);
@@ -269,7 +273,7 @@ impl Shared {
         let due = {
             let mut state = lock(&self.state);
             let now = inner.elapsed_ms();
-            state.infer(now.saturating_sub(HOLD_MS));
+            state.infer(|seen_at, _| seen_at.elapsed_ms <= now.saturating_sub(HOLD_MS));
             let mut due = state.ledger.take_due(now, &self.origin(inner));
             let waiting = state.unresolved.iter().map(|one| one.seen_at.elapsed_ms + HOLD_MS);
             due.next_ms = due.next_ms.into_iter().chain(waiting).min();
@@ -284,7 +288,7 @@ impl Shared {
         let _in_order = lock(&self.delivering);
         let (due, (denials, denials_lost)) = {
             let mut state = lock(&self.state);
-            state.infer(u64::MAX);
+            state.infer(|_, _| true);
             (state.ledger.end(&self.origin(inner)), state.ledger.totals())
         };
         self.hand_over(due);
@@ -324,19 +328,10 @@ fn source_name(source: DenialSource) -> &'static str {
 }
 
 impl State {
-    fn ends(&mut self, call: &CallId) {
-        let pid = self.calls.iter().find(|(_, running)| *running == call).map(|(pid, _)| *pid);
-        if let Some(pid) = pid {
-            self.calls.remove(&pid);
-            self.ended.push_front((pid, call.clone()));
-            self.ended.truncate(ENDED_MAX);
-        }
-    }
-
     /// Records a refusal, or keeps it until its call is known; true if something is newly held.
     fn see(&mut self, refused: Refused, facts: Facts, seen_at: Moment) -> bool {
-        let call = facts.line.iter().find_map(|pid| self.calls.get(pid)).cloned();
-        if call.is_none() && !facts.line.is_empty() && self.unresolved.len() < RECORDS_MAX {
+        let call = self.calls.of_line(&facts.line).cloned();
+        if call.is_none() && !facts.line.pids.is_empty() && self.unresolved.len() < RECORDS_MAX {
             self.unresolved.push(Unresolved { refused, facts, seen_at });
             return true;
         }
@@ -346,28 +341,22 @@ impl State {
     fn book(&mut self, refused: Refused, facts: Facts, call: Option<CallId>, at: Moment) -> bool {
         let (call, attribution) = match call {
             Some(call) => (Some(call), Attribution::Exact),
-            None => (self.only_call(), Attribution::Inferred),
+            None => (self.calls.likely(&facts.line).cloned(), Attribution::Inferred),
         };
         let process = facts.process.unwrap_or(UNKNOWN);
         self.ledger.record(Seen { refused, process, call, attribution, count: 1 }, at)
     }
 
-    /// Gives up waiting for the call of what was seen until then.
-    fn infer(&mut self, until_ms: u64) {
+    /// Gives up waiting for the call of what `is_due`, given when it was seen and whose it likely is.
+    fn infer(&mut self, is_due: impl Fn(Moment, Option<&CallId>) -> bool) {
         let unresolved = std::mem::take(&mut self.unresolved);
         for waiting in unresolved {
-            if waiting.seen_at.elapsed_ms <= until_ms {
+            if is_due(waiting.seen_at, self.calls.likely(&waiting.facts.line)) {
                 self.book(waiting.refused, waiting.facts, None, waiting.seen_at);
             } else {
                 self.unresolved.push(waiting);
             }
         }
-    }
-
-    /// The running call, where there is exactly one.
-    fn only_call(&self) -> Option<CallId> {
-        let mut calls = self.calls.values();
-        calls.next().filter(|_| calls.next().is_none()).cloned()
     }
 }
 

@@ -181,6 +181,16 @@ impl Shared {
                     watch.call_started(call, pid);
                 }
             }
+            FromInit::Keeps { call } => {
+                if let (Some(pid), Some(watch)) = (sender, &*lock(&self.watch)) {
+                    watch.call_has_keeper(call, pid);
+                }
+            }
+            FromInit::Gone { call } => {
+                if let Some(watch) = &*lock(&self.watch) {
+                    watch.call_is_gone(&call);
+                }
+            }
             FromInit::NotStarted { call, why } => {
                 let found = lock(&self.state).calls.get(&call).map(Arc::clone);
                 if let Some(call) = found {

@@ -1,6 +1,8 @@
 //! What a call leaves behind, and what the end of a session leaves.
 
+use cofferdam_contract::denial::Attribution;
 use cofferdam_contract::events::CallEnd;
+use cofferdam_contract::ids::CallId;
 use cofferdam_sandbox::{CallIo, CallSpec, SandboxError};
 
 use crate::support::{Open, Site, call, launcher, probe, text, wait_until};
@@ -119,4 +121,42 @@ fn a_frozen_session_ends_too() {
     assert_eq!(running.wait().end, CallEnd::Stopped);
     open.session.end();
     assert!(!open.session.is_alive());
+}
+
+/// What was refused of whom: the call, and whether it is certain.
+fn refused(open: &Open) -> Vec<(Option<CallId>, Attribution)> {
+    let denials = open.denials.0.lock().unwrap();
+    denials.iter().map(|denial| (denial.call.clone(), denial.attribution)).collect()
+}
+
+#[test]
+fn what_the_background_is_refused_is_not_the_running_calls() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let waits = "mkfifo go said; (read x < go; unshare --user true; echo > said) >/dev/null 2>&1 &";
+    let kept = CallSpec { background: true, ..call(&["/bin/sh", "-c", waits]) };
+    let kept_id = kept.id.clone();
+    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    // It is refused something while this one runs, and only this one.
+    let result = open.sh("echo > go; read x < said");
+    assert_eq!((result.exit_code, result.denials), (Some(0), 0));
+    open.session.end();
+    assert_eq!(refused(&open), [(Some(kept_id), Attribution::Exact)]);
+}
+
+#[test]
+fn what_an_orphan_is_refused_is_its_calls() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
+    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    let orphan = "mkfifo go said; \
+                  (setsid sh -c 'read x < go; unshare --user true; echo > said' &) ; \
+                  echo > go; read x < said";
+    let plain = call(&["/bin/sh", "-c", orphan]);
+    let plain_id = plain.id.clone();
+    let result = open.start(plain).wait();
+    assert_eq!((result.exit_code, result.denials), (Some(0), 1));
+    open.session.end();
+    assert_eq!(refused(&open), [(Some(plain_id), Attribution::Inferred)]);
 }
