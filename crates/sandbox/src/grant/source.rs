@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use super::names::{PROGRAMS, SYSTEM, is_kernel_state, is_secret};
 use crate::error::SandboxError;
+use crate::sys::mount;
 
 /// Most entries of a granted directory, all of them beneath it counted.
 const ENTRIES_MAX: usize = 100_000;
@@ -133,15 +134,9 @@ impl Source {
 
     /// A mount of one file system shows what lies under other mounts, which nobody looked at.
     fn nothing_mounted_beneath(&self) -> Result<(), SandboxError> {
-        let mounts = std::fs::read("/proc/self/mountinfo")
+        let mut points = mount::points()
             .map_err(|error| refused(format!("the host's mounts cannot be read: {error}")))?;
-        let path = self.path.as_os_str().as_bytes();
-        let beneath = |point: Vec<u8>| {
-            point.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
-        };
-        let points = mounts.split(|byte| *byte == b'\n');
-        let mut points = points.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-        if points.any(|point| beneath(unescaped(point))) {
+        if points.any(|point| point != self.path && point.starts_with(&self.path)) {
             return Err(refused("another file system is mounted beneath it: grant that by itself"));
         }
         Ok(())
@@ -241,26 +236,6 @@ fn id(metadata: &std::fs::Metadata) -> Identity {
 /// The identities of a path and of all above it.
 fn line(path: &Path) -> impl Iterator<Item = Identity> {
     path.ancestors().filter_map(|it| std::fs::metadata(it).ok()).map(|it| id(&it))
-}
-
-/// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
-fn unescaped(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|it| std::str::from_utf8(it).ok());
-        match octal.and_then(|it| u8::from_str_radix(it, 8).ok()).filter(|_| *first == b'\\') {
-            Some(byte) => {
-                out.push(byte);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]

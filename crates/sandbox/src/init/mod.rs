@@ -17,6 +17,7 @@
 
 mod call;
 mod flat;
+mod layers;
 mod lockdown;
 mod paths;
 pub(crate) mod procs;

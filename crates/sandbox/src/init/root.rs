@@ -13,6 +13,7 @@ use cofferdam_contract::capability::{Boundary, Wall, WallName, WallStatus};
 use cofferdam_contract::limits::Limits;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::layers::{Stage, mounted};
 use super::paths::{
     ASKED, DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES,
     MASKED_DIRECTORIES, MASKED_FILES, READ_ONLY, RUN, SCRATCH, TOLD,
@@ -29,12 +30,11 @@ use crate::wire::{Bytes, Groundwork, Own};
 const SKELETON: &[(&str, Option<&str>)] =
     &[("size", Some("16m")), ("nr_inodes", Some("16384")), ("mode", Some("0755"))];
 
-/// Where layers are for the moment of a mount.
-const LAYERS: &str = "/.layers";
-
 /// A root that lacks what is one session's own.
 pub(super) struct Entered {
     view: Vec<PathBuf>,
+    /// What of it is no layer.
+    shared: Vec<PathBuf>,
     denials: OwnedFd,
     audited: bool,
     asked: OwnedFd,
@@ -59,7 +59,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
-    build_view(groundwork, sources.view)?;
+    let shared = build_view(groundwork, sources.view)?;
     build_caches(&groundwork.limits, sources.caches)
         .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
@@ -68,7 +68,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     for place in PLACES {
         directory(Path::new(place)).map_err(failed(wall, "making places for grants"))?;
     }
-    Ok(Entered { view, denials, asked, told, audited: groundwork.audited })
+    Ok(Entered { view, shared, denials, asked, told, audited: groundwork.audited })
 }
 
 /// Puts one session's own into the root and closes it.
@@ -81,7 +81,7 @@ pub(super) fn furnish(
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
-    let Entered { view, denials, asked, told, audited } = entered;
+    let Entered { view, shared, denials, asked, told, audited } = entered;
     // A read-only mount answers before Landlock, which alone tells.
     if audited {
         close_places().map_err(failed(wall, "closing the places for grants"))?;
@@ -89,7 +89,8 @@ pub(super) fn furnish(
         close_skeleton().map_err(failed(wall, "making the skeleton read-only"))?;
     }
     let reach = reach(view, own.workspace_path.to_path(), audited);
-    let walls = namespaces(cgroup_namespace, audited);
+    let mut walls = namespaces(cgroup_namespace);
+    walls.push(private_root(&shared, audited));
     Ok(Footing { reach, denials, asked, told, decoys, walls })
 }
 
@@ -115,17 +116,33 @@ fn reach(view: Vec<PathBuf>, workspace: PathBuf, audited: bool) -> Reach {
     }
 }
 
-/// The private root as it is.
-const ROOT: &str = "a read-only skeleton with an allow-list of read-only, nosuid, nodev binds";
+/// How the root is held.
+const ROOT: &str = "a read-only skeleton";
 /// The same where Landlock's audit tells.
 const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
-                         that attempts are told, with an allow-list of read-only, nosuid, nodev binds";
+                         that attempts are told";
+
+fn private_root(shared: &[PathBuf], audited: bool) -> Wall {
+    let root = if audited { TOLD_ROOT } else { ROOT };
+    let detail =
+        format!("{root}, with an allow-list of read-only, nosuid, nodev layers over the host's");
+    if shared.is_empty() {
+        return wall(WallName::PrivateRoot, WallStatus::Enforced, &detail);
+    }
+    let names: Vec<_> = shared.iter().map(|it| it.display().to_string()).collect();
+    let detail = format!(
+        "{detail}; binds and no layers, so that watches and locks of files are shared with the host, \
+         since the file system cannot be layered over: {}",
+        names.join(", ")
+    );
+    wall(WallName::PrivateRoot, WallStatus::Degraded, &detail)
+}
 
 /// What is true of every session that got as far as a private root.
-fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
+fn namespaces(cgroup: bool) -> Vec<Wall> {
     use WallName::{
         CgroupNamespace, CleanEnvironment, ClosedDescriptors, IpcNamespace, MountNamespace,
-        NetworkNamespace, PidNamespace, PrivateRoot, UserNamespace, UtsNamespace,
+        NetworkNamespace, PidNamespace, UserNamespace, UtsNamespace,
     };
     let enforced = |(name, detail): (WallName, &str)| wall(name, WallStatus::Enforced, detail);
     let mut walls: Vec<Wall> = [
@@ -135,7 +152,6 @@ fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
         (NetworkNamespace, "loopback only"),
         (IpcNamespace, "own System V and POSIX IPC"),
         (UtsNamespace, "own host name"),
-        (PrivateRoot, if audited { TOLD_ROOT } else { ROOT }),
         (ClosedDescriptors, "all closed before anything else was done"),
         (CleanEnvironment, "the launcher was executed with an empty one"),
     ]
@@ -150,7 +166,7 @@ fn namespaces(cgroup: bool, audited: bool) -> Vec<Wall> {
     walls
 }
 
-fn directory(path: &Path) -> io::Result<()> {
+pub(super) fn directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
@@ -171,26 +187,36 @@ fn attach(bound: &Bound) -> io::Result<()> {
     mount::attach(&bound.mount, &bound.target)
 }
 
-/// The same as a layer, where it is the session's user's own: a socket file that somebody listens at
-/// can be connected to through a bind, read-only or not, by whoever may write it, and through a layer
-/// by nobody.
-fn attach_view(bound: &Bound) -> io::Result<()> {
+/// Attaches it as a layer, or as it is where the host's file system cannot be one: then false. What
+/// is the session's user's own is a layer in any case, or else a socket file of that user's could be
+/// connected to.
+fn attach_view(bound: &Bound, stage: &mut Stage) -> io::Result<bool> {
     let owner = rustix::fs::fstat(&bound.mount)?.st_uid;
-    if !bound.is_directory || owner != rustix::process::getuid().as_raw() {
-        return attach(bound);
+    match stage.layered(bound) {
+        Ok(layered) => {
+            place(&bound.target, bound.is_directory)?;
+            mount::attach(layered, &bound.target)?;
+            Ok(true)
+        }
+        Err(error) if owner == rustix::process::getuid().as_raw() => Err(error),
+        Err(_) => attach(bound).map(|()| false),
     }
-    directory(&bound.target)?;
-    mount::attach(layered(&bound.mount)?, &bound.target)
 }
 
-fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<()> {
+/// Returns what could not be layered.
+fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<Vec<PathBuf>> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
     };
+    let mut stage = Stage::set().map_err(at(Path::new("/")))?;
+    let mut shared = Vec::new();
     for bound in view {
-        attach_view(&bound).map_err(at(&bound.target))?;
+        if !attach_view(&bound, &mut stage).map_err(at(&bound.target))? {
+            shared.push(bound.target);
+        }
     }
+    stage.strike().map_err(at(Path::new("/")))?;
     for (path, content) in &groundwork.files {
         let path = path.as_path();
         parent_of(path).and_then(|()| fs::write(path, &content.0)).map_err(at(path))?;
@@ -200,7 +226,7 @@ fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<()> {
         let made = parent_of(path).and_then(|()| symlink(target.as_path(), path));
         made.map_err(at(path))?;
     }
-    Ok(())
+    Ok(shared)
 }
 
 /// What the host has downloaded, beneath a layer in memory that goes with the session. Not a bind:
@@ -269,7 +295,7 @@ fn bound_watches() -> io::Result<()> {
     Ok(())
 }
 
-const READ_ONLY_FILES: Attributes = Attributes::MOUNT_ATTR_RDONLY
+pub(super) const READ_ONLY_FILES: Attributes = Attributes::MOUNT_ATTR_RDONLY
     .union(Attributes::MOUNT_ATTR_NOSUID)
     .union(Attributes::MOUNT_ATTR_NODEV)
     .union(Attributes::MOUNT_ATTR_NOEXEC);
@@ -333,74 +359,6 @@ fn build_workspace(own: &Own, sources: WorkspaceSources) -> io::Result<()> {
         mount::attach_over(mounted(layers)?, place)?;
     }
     Ok(())
-}
-
-/// The kernel shows a layer's path as it was given, so the layers get places of their own for the
-/// moment of the mount; the overlay holds on to them without.
-fn mounted(layers: Layers) -> io::Result<OwnedFd> {
-    let (lowers, scratch, upper, work) = match layers {
-        Layers::Directory(mount) => return Ok(mount),
-        Layers::Overlay { lowers, scratch, upper, work } => (lowers, scratch, upper, work),
-    };
-    let layers = Path::new(LAYERS);
-    let mut places = Vec::new();
-    for (at, lower) in lowers.iter().enumerate() {
-        let place = at.to_string();
-        put_layer(lower, &layers.join(&place))?;
-        places.push(place);
-    }
-    put_layer(&scratch, &layers.join("session"))?;
-    rustix::process::chdir(layers)?;
-    let mounted = mount::create(
-        "overlay",
-        &[
-            ("lowerdir", Some(&places.join(":"))),
-            ("upperdir", Some(&format!("session/{upper}"))),
-            ("workdir", Some(&format!("session/{work}"))),
-            ("userxattr", None),
-            ("metacopy", Some("off")),
-            ("index", Some("off")),
-            ("redirect_dir", Some("nofollow")),
-        ],
-        Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NODEV,
-    );
-    rustix::process::chdir("/")?;
-    for place in places.iter().map(String::as_str).chain(["session"]) {
-        mount::detach(&layers.join(place))?;
-        fs::remove_dir(layers.join(place))?;
-    }
-    fs::remove_dir(layers)?;
-    mounted
-}
-
-/// One layer to be read, over nothing: an overlay has two layers at least. Nothing is a file system
-/// of its own, since a directory that was removed cannot be listed, nor then what lies over it.
-fn layered(lower: &OwnedFd) -> io::Result<OwnedFd> {
-    let layers = Path::new(LAYERS);
-    let places = ["0", "1"].map(|name| layers.join(name));
-    let size = [("size", Some("4k")), ("nr_inodes", Some("1"))];
-    let nothing = mount::create("tmpfs", &size, READ_ONLY_FILES)?;
-    put_layer(lower, &places[0])?;
-    put_layer(&nothing, &places[1])?;
-    rustix::process::chdir(layers)?;
-    let options =
-        [("lowerdir", Some("0:1")), ("userxattr", None), ("redirect_dir", Some("nofollow"))];
-    let attributes = Attributes::MOUNT_ATTR_RDONLY
-        | Attributes::MOUNT_ATTR_NOSUID
-        | Attributes::MOUNT_ATTR_NODEV;
-    let mounted = mount::create("overlay", &options, attributes);
-    rustix::process::chdir("/")?;
-    for place in &places {
-        mount::detach(place)?;
-        fs::remove_dir(place)?;
-    }
-    fs::remove_dir(layers)?;
-    mounted
-}
-
-fn put_layer(layer: &OwnedFd, place: &Path) -> io::Result<()> {
-    directory(place)?;
-    mount::attach(layer, place)
 }
 
 /// Canaries lie on a file system of their own, so that no mount tells where they came from.

@@ -3,6 +3,7 @@
 //! Opened where the host can be seen: in the launcher when it is root, else in init before its
 //! root is private. Every mount is already as it will be inside; only places are missing.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use cofferdam_contract::capability::WallName;
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
+use rustix::fs::{Mode, OFlags};
 
 use super::paths::DEVICES;
 use super::{Built, failed};
@@ -24,6 +26,8 @@ pub(crate) struct Bound {
     pub(super) target: PathBuf,
     pub(super) mount: OwnedFd,
     pub(super) is_directory: bool,
+    /// Of a file of the view: the directory that it is in, and its name there.
+    pub(super) parent: Option<(OwnedFd, OsString)>,
 }
 
 /// What the workspace is mounted from.
@@ -50,9 +54,19 @@ pub(crate) struct ViewSources {
 impl ViewSources {
     /// Opens everything. With a mapping, what is the supervisor's in a cache is the session's.
     pub(crate) fn open(groundwork: &Groundwork, mapping: Option<&OwnedFd>) -> Built<Self> {
+        let points: Vec<PathBuf> = mount::points()
+            .map_err(failed(Some(WallName::PrivateRoot), "reading the host's mounts"))?
+            .collect();
         let mut view = Vec::new();
         for (source, target) in &groundwork.binds {
-            view.extend(bind(source.as_path(), target.as_path(), READ_ONLY)?);
+            let (source, target) = (source.as_path(), target.as_path());
+            view.extend(bind(source, target, READ_ONLY)?.map(with_parent(source)).transpose()?);
+            // A layer shows one file system.
+            for point in points.iter().filter(|it| *it != source) {
+                if let Ok(rest) = point.strip_prefix(source) {
+                    view.extend(bind(point, &target.join(rest), READ_ONLY)?);
+                }
+            }
         }
         let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
         let mut devices = Vec::new();
@@ -72,7 +86,9 @@ impl ViewSources {
 
     /// The descriptors that a child must keep.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
+        let all = || self.view.iter().chain(&self.devices);
+        let parents = all().filter_map(|bound| bound.parent.as_ref()).map(|(parent, _)| parent);
+        let bound = all().map(|bound| &bound.mount).chain(parents);
         bound.chain(self.caches.iter().map(|(_, cache)| cache)).map(AsRawFd::as_raw_fd)
     }
 }
@@ -161,7 +177,8 @@ fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bo
         mount::make_private(mount.as_fd())?;
         mount::restrict(mount.as_fd(), attributes)?;
         let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode);
-        Ok(Bound { target: target.to_owned(), mount, is_directory: kind.is_dir() })
+        let is_directory = kind.is_dir();
+        Ok(Bound { target: target.to_owned(), mount, is_directory, parent: None })
     });
     match opened {
         Ok(bound) => Ok(Some(bound)),
@@ -177,6 +194,30 @@ fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bo
             let action = format!("binding {}", target.display());
             Err(failed(Some(WallName::PrivateRoot), &action)(error))
         }
+    }
+}
+
+/// Adds to a file the directory that it is in: only a directory can be a layer.
+fn with_parent(source: &Path) -> impl FnOnce(Bound) -> Built<Bound> {
+    move |bound| {
+        let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
+            return Ok(bound);
+        };
+        if bound.is_directory {
+            return Ok(bound);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(parent, flags, Mode::empty())
+            .map_err(io::Error::from)
+            .and_then(|parent| mount::clone_one(parent.as_fd()))
+            .and_then(|mount| {
+                mount::make_private(mount.as_fd())?;
+                mount::restrict(mount.as_fd(), READ_ONLY)?;
+                Ok(mount)
+            });
+        let action = format!("opening the directory of {}", bound.target.display());
+        let parent = opened.map_err(failed(Some(WallName::PrivateRoot), &action))?;
+        Ok(Bound { parent: Some((parent, name.to_owned())), ..bound })
     }
 }
 

@@ -5,9 +5,11 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -140,7 +142,47 @@ pub(crate) fn detach(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
 }
 
+/// Where something is mounted, as this process sees it.
+pub(crate) fn points() -> io::Result<impl Iterator<Item = PathBuf>> {
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescaped);
+    let points: Vec<PathBuf> = mounts.split(|byte| *byte == b'\n').filter_map(point).collect();
+    Ok(points.into_iter())
+}
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
+fn unescaped(text: &[u8]) -> PathBuf {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|it| std::str::from_utf8(it).ok());
+        match octal.and_then(|it| u8::from_str_radix(it, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(out).into()
+}
+
 /// Unmounts what is mounted at `path`, if nobody holds on to anything of it: else EBUSY.
 pub(crate) fn unmount(path: &Path) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescaped;
+    use std::path::Path;
+
+    #[test]
+    fn what_mountinfo_escapes_is_read_as_it_was() {
+        assert_eq!(unescaped(b"/a\\040b\\134c"), Path::new("/a b\\c"));
+        assert_eq!(unescaped(b"/a\\04"), Path::new("/a\\04"));
+    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use super::{Guarded, Source, unescaped};
+use super::{Guarded, Source};
 
 /// A host in a directory: a home, state, a repository, and data beside them.
 struct Host {
@@ -188,11 +188,4 @@ fn too_much_to_look_through_is_not_granted() {
     assert!(source.look_into(2).is_ok(), "the control");
     fs::write(host.at("data/deep/more"), "").unwrap();
     assert!(source.look_into(2).unwrap_err().to_string().contains("more than 2 entries"));
-}
-
-#[test]
-fn mount_points_are_read_as_the_kernel_writes_them() {
-    assert_eq!(unescaped(b"/a\\040b\\134c"), b"/a b\\c");
-    assert_eq!(unescaped(b"/a\\04"), b"/a\\04");
-    assert_eq!(unescaped(b"/plain"), b"/plain");
 }
