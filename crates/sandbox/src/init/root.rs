@@ -116,6 +116,8 @@ fn reach(view: Vec<PathBuf>, workspace: PathBuf, audited: bool) -> Reach {
     }
 }
 
+/// Names in a wall's detail.
+const NAMED_MAX: usize = 8;
 /// How the root is held.
 const ROOT: &str = "a read-only skeleton";
 /// The same where Landlock's audit tells.
@@ -129,7 +131,10 @@ fn private_root(shared: &[PathBuf], audited: bool) -> Wall {
     if shared.is_empty() {
         return wall(WallName::PrivateRoot, WallStatus::Enforced, &detail);
     }
-    let names: Vec<_> = shared.iter().map(|it| it.display().to_string()).collect();
+    let names = shared.iter().take(NAMED_MAX).map(|it| it.display().to_string());
+    let more = shared.len().saturating_sub(NAMED_MAX);
+    let more = (more > 0).then(|| format!("and {more} more"));
+    let names: Vec<_> = names.chain(more).collect();
     let detail = format!(
         "{detail}; binds and no layers, so that watches and locks of files are shared with the host, \
          since the file system cannot be layered over: {}",

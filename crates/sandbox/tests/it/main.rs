@@ -10,6 +10,7 @@ mod cargo;
 mod deaths;
 mod flat;
 mod grants;
+mod layers;
 mod limits;
 mod masked;
 mod refused;

@@ -83,6 +83,11 @@ fn grants_widen_one_thing() {
 }
 
 #[test]
+fn layers_share_nothing() {
+    again("layers::");
+}
+
+#[test]
 fn limits_hold() {
     again("limits::");
 }

@@ -97,7 +97,6 @@ fn writing_is_possible_in_the_workspace_and_in_scratch_only() {
     assert_eq!(written.uid(), std::fs::metadata(open.path("base")).unwrap().uid());
 }
 
-/// Whoever they belong to: the user's own are layers, and the others are binds.
 #[test]
 fn directories_of_tools_are_listed_from_the_top() {
     let launcher = launcher();
