@@ -33,6 +33,8 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 pub const RULE_BYTES_MAX: usize = 256 << 10;
 /// Most files that are named in a report's `errors`.
 pub const ERRORS_MAX: usize = 200;
+/// How the cause of a file begins that could not be written.
+const UNWRITTEN: &str = "cannot be written: ";
 /// Largest request that [`resident`] reads: a rule in which every byte is escaped, and a path.
 const REQUEST_BYTES_MAX: u64 = 6 * RULE_BYTES_MAX as u64 + (64 << 10);
 
@@ -50,6 +52,9 @@ pub struct CodemodReport {
     pub errors: Vec<LeftAlone>,
     /// How many more there were than `errors` holds.
     pub errors_more: u64,
+    /// Files with matches that could not be written.
+    #[serde(default)]
+    pub files_unwritten: u64,
 }
 
 /// A path that was left as it was.
@@ -80,15 +85,27 @@ pub enum CodemodError {
         /// Its `id`, which may be empty.
         id: String,
     },
+    /// Matches that are not rewritten.
+    #[error("{} of {} files with matches could not be written, the first: {}",
+        report.files_unwritten, report.files_unwritten + report.files_changed, first(report))]
+    Unwritten {
+        /// What was done and what was not.
+        report: Box<CodemodReport>,
+    },
     /// The directory cannot be read.
     #[error("the directory to rewrite cannot be opened")]
     Root(#[source] std::io::Error),
 }
 
+fn first(report: &CodemodReport) -> String {
+    let first = report.errors.iter().find(|left| left.cause.starts_with(UNWRITTEN));
+    first.map_or_else(String::new, |left| format!("{}: {}", left.path, left.cause))
+}
+
 impl From<CodemodError> for Problem {
     fn from(error: CodemodError) -> Self {
         let code = match error {
-            CodemodError::Root(_) => Code::SessionLost,
+            CodemodError::Root(_) | CodemodError::Unwritten { .. } => Code::SessionLost,
             _ => Code::RequestInvalid,
         };
         Self::new(code, chain(&error)).at(Some("rule".to_owned()))
@@ -112,9 +129,11 @@ pub fn run(rule_yaml: &str, root: &Path) -> Result<CodemodReport, CodemodError> 
 }
 
 /// The resident program: reads a [`CodemodInput`] as JSON from standard input, rewrites, and
-/// prints a [`CodemodReport`] as JSON. Gives 0 if there is a report, 2 if the request or the rule
-/// is at fault, 1 for anything else.
+/// prints a [`CodemodReport`] as JSON. Gives 0 if there is a report and all that matched was written,
+/// 2 if the request or the rule is at fault, 1 for anything else.
 pub fn resident() -> i32 {
+    // What is written keeps its mode.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let mut stdin = std::io::stdin().lock().take(REQUEST_BYTES_MAX);
     let mut bytes = Vec::new();
     let parsed = match stdin.read_to_end(&mut bytes) {
@@ -126,7 +145,10 @@ pub fn resident() -> i32 {
         Err(error) => return complain(2, &error),
     };
     match run(&input.rule, Path::new(&input.root)) {
-        Ok(report) => print(&report),
+        Ok(report) => match (print(&report), report.files_unwritten) {
+            (0, 1..) => complain(1, &CodemodError::Unwritten { report: Box::new(report) }),
+            (code, _) => code,
+        },
         Err(error @ CodemodError::Root(_)) => complain(1, &error),
         Err(error) => complain(2, &error),
     }
@@ -182,8 +204,12 @@ impl Rewriting {
         let rewritten = outcome.map_err(|_| "the matcher broke on this file".to_owned())??;
         self.report.matches += rewritten.matches;
         if rewritten.text != text {
-            place.replace(rewritten.text.as_bytes(), file.mode)?;
-            self.report.files_changed += 1;
+            let replaced = place.replace(rewritten.text.as_bytes(), file.mode);
+            match &replaced {
+                Ok(()) => self.report.files_changed += 1,
+                Err(_) => self.report.files_unwritten += 1,
+            }
+            replaced.map_err(|error| format!("{UNWRITTEN}{error}"))?;
         }
         Ok(())
     }

@@ -300,6 +300,22 @@ fn deeply_nested_source_is_survived() {
 }
 
 #[test]
+fn what_matched_and_could_not_be_written_is_counted_and_modes_are_kept() {
+    let root = tree(&[("a/one.rs", "fn a() { old() }"), ("b/two.rs", "fn b() { old() }")]);
+    std::fs::write(root.path().join("b/.cofferdam-rewrite"), "in the way").unwrap();
+    let one = root.path().join("a/one.rs");
+    std::fs::set_permissions(&one, std::fs::Permissions::from_mode(0o775)).unwrap();
+    let rule = "language: rust\nrule: { pattern: old() }\nfix: new()\n";
+    let report = run(rule, root.path()).unwrap();
+    assert_eq!((report.files_changed, report.files_unwritten, report.errors.len()), (1, 1, 1));
+    assert_eq!(report.errors[0].path, "b/two.rs");
+    assert_eq!(std::fs::metadata(&one).unwrap().permissions().mode() & 0o7777, 0o775);
+    let said = CodemodError::Unwritten { report: Box::new(report) }.to_string();
+    let expected = "1 of 2 files with matches could not be written, the first: b/two.rs: ";
+    assert!(said.starts_with(expected), "{said}");
+}
+
+#[test]
 fn rules_that_cannot_be_used_are_refused_by_name() {
     let root = tree(&[]);
     let refuse = |rule: &str| chain(&run(rule, root.path()).unwrap_err());
@@ -331,7 +347,7 @@ fn the_report_reads_back_as_it_was_written() {
     let report = CodemodReport { files_seen: 1, errors: vec![left], ..CodemodReport::default() };
     let json = serde_json::to_value(&report).unwrap();
     let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(keys.len(), 5, "{keys:?}");
+    assert_eq!(keys.len(), 6, "{keys:?}");
     assert_eq!(serde_json::from_value::<CodemodReport>(json).unwrap(), report);
 }
 

@@ -70,22 +70,25 @@ impl Place<'_> {
         Ok(Content { bytes, mode: Mode::from_raw_mode(stat.st_mode & 0o7777) })
     }
 
-    /// Puts a new file with these bytes in its place, all at once.
+    /// Puts a new file with these bytes in its place, all at once. The mode is given as it is made:
+    /// where nobody may look into this process, nobody can change a mode for it either.
     pub(crate) fn replace(&self, bytes: &[u8], mode: Mode) -> Result<(), String> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let new = openat(self.directory, UNFINISHED, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|error| format!("cannot be written beside: {error}"))?;
+        let new =
+            openat(self.directory, UNFINISHED, flags, mode).map_err(|error| error.to_string())?;
         let written = self.fill(File::from(new), bytes, mode);
         if written.is_err() {
             let _ = unlinkat(self.directory, UNFINISHED, AtFlags::empty());
         }
-        written.map_err(|error| format!("cannot be written: {error}"))
+        written.map_err(|error| error.to_string())
     }
 
     fn fill(&self, mut new: File, bytes: &[u8], mode: Mode) -> io::Result<()> {
         new.write_all(bytes)?;
-        fchmod(&new, mode)?;
+        if Mode::from_raw_mode(fstat(&new)?.st_mode & 0o7777) != mode {
+            fchmod(&new, mode)?;
+        }
         renameat(self.directory, UNFINISHED, self.directory, self.name)?;
         Ok(())
     }

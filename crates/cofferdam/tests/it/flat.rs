@@ -62,6 +62,22 @@ fn a_run_goes_its_whole_way_and_says_what_it_lacked() {
     assert_eq!(left, 0, "a session's directory goes with it");
 }
 
+/// A driver of ours runs as a resident, into which an ordinary user's supervisor cannot look.
+#[test]
+fn a_rewrite_writes() {
+    let world = World::new();
+    std::fs::write(world.cwd.join("src/old.rs"), "fn a() { old() }\n").unwrap();
+    world.commit("old");
+    let rule = world.cwd.parent().unwrap().join("rule.yml");
+    std::fs::write(&rule, "language: Rust\nrule: { pattern: old() }\nfix: new()\n").unwrap();
+    let rule = rule.to_str().unwrap();
+    let args = ["run", "--json", "--profile", "flat", "--task", "t", "--driver", "codemod"];
+    let run: Value = masked(&world, &[&args[..], &["--rule", rule]].concat()).object(0);
+    assert_eq!(text(&run, "state"), "awaiting_approval", "{run}");
+    let native = world.run(&[&args[..2], &args[4..], &["--rule", rule]].concat()).object(0);
+    assert_eq!(text(&run, "tree"), text(&native, "tree"));
+}
+
 #[test]
 fn sessions_and_the_demo_work() {
     let world = World::new();
