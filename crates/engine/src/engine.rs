@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cofferdam_contract::digest::ObjectId;
 use cofferdam_contract::events::{End, EndState, Event, EventBody, Resumed, RunEvent};
 use cofferdam_contract::ids::{CommandId, PrincipalId, RequestId, RunId};
 use cofferdam_contract::problem::{Code, Problem};
@@ -21,7 +20,7 @@ use crate::live::{Held, Live, blocking, interrupted};
 use crate::parts::{Observer, Parts};
 use crate::run::admit::{Admitting, admit};
 use crate::run::{Turned, advance, turn};
-use crate::state::State;
+use crate::state::{Applied, Effect, State};
 use crate::view::RunView;
 
 /// How often a holder looks into its inbox. A stop must have ended everything within 200 ms.
@@ -366,21 +365,20 @@ impl Engine {
     /// # Errors
     /// `not_in_state` unless the run was merged; the refusal of the new request.
     pub async fn admit_revert(&self, run: &RunId, by: PrincipalId) -> Result<Admitting, Problem> {
-        let State::Merged(applied) = fold(&self.events(run, 0).await?)? else {
-            let detail = "only a change that was merged is reverted on top of a branch";
+        let (State::Applied(applied) | State::Merged(applied)) = fold(&self.events(run, 0).await?)?
+        else {
+            let detail = "only a change that is in a branch is reverted on top of it";
             return Err(Problem::new(Code::NotInState, detail));
         };
-        let merged = applied.merged.as_ref().unwrap_or(&applied.applied);
         let mut request = self.parts.admissions.get(run)?.request;
         let (source, base) =
             (request.repository.source.clone(), &applied.proposed.ground.base.tree);
         let (base, tree) = (base.clone(), applied.proposed.worked.tree.clone());
         let parts = Arc::clone(&self.parts);
-        let (branch, written) = (merged.intent.branch().to_owned(), merged.outcome.after.clone());
-        let inverse = blocking(move || {
+        let (branch, inverse) = blocking(move || {
             let repository = parts.broker.locate(&source)?;
-            built_upon(&repository, &branch, written)?;
-            Ok(parts.broker.patch(&repository, &tree, &base)?)
+            let branch = built_upon(&repository, &applied)?;
+            Ok((branch, parts.broker.patch(&repository, &tree, &base)?))
         })
         .await?;
         let inverse = String::from_utf8(inverse).map_err(|_| {
@@ -393,7 +391,7 @@ impl Engine {
         request.deadline_utc = None;
         request.actor = by;
         request.task = format!("revert {run}");
-        request.repository.base = merged.intent.branch().to_owned();
+        request.repository.base = branch;
         request.driver = DriverRequest::Patch { from: PatchSource::Text(inverse) };
         self.admit(request).await
     }
@@ -463,16 +461,20 @@ fn fold(events: &[Event]) -> Result<State, Problem> {
         .map_err(|error| Problem::new(Code::JournalCorrupt, error.to_string()))
 }
 
-/// Only where others have built upon what was written does its inverse mean anything.
-fn built_upon(
-    repository: &Repository,
-    branch: &str,
-    written: Option<ObjectId>,
-) -> Result<(), Problem> {
-    let written = written
-        .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
-    match repository.may_roll_back(branch, &written) {
-        Err(RepositoryError::NeedsRevert { .. }) => Ok(()),
+/// The branch that the inverse of a change belongs on: only where others have built upon what was
+/// written, or took it elsewhere, does it mean anything.
+fn built_upon(repository: &Repository, applied: &Applied) -> Result<String, Problem> {
+    let written = |effect: &Effect| {
+        let commit = effect.outcome.after.clone();
+        commit
+            .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))
+    };
+    let asked = match &applied.merged {
+        Some(merged) => repository.may_roll_back(merged.intent.branch(), &written(merged)?),
+        None => repository.is_nowhere_else(&written(&applied.applied)?),
+    };
+    match asked {
+        Err(RepositoryError::NeedsRevert { branch, .. }) => Ok(branch),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Problem::new(Code::NotInState, "the branch can simply be rolled back")),
     }

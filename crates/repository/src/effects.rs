@@ -134,6 +134,28 @@ impl Repository {
         }
     }
 
+    /// Asks whether a commit that was applied has come into another branch: whoever took it there, it
+    /// stays there when its own branch goes.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NeedsRevert`] for such a branch.
+    pub fn is_nowhere_else(&self, commit: &ObjectId) -> Result<(), RepositoryError> {
+        let contains = format!("--contains={commit}");
+        let listed = self
+            .refs_git("for-each-ref")
+            .args([contains.as_str(), "--format=%(objectname) %(refname)", "refs/heads/"])
+            .long()
+            .text()?;
+        let mut elsewhere = listed.lines().filter_map(|line| line.split_once(' '));
+        match elsewhere.find(|(_, branch)| !branch.starts_with(BRANCH_PREFIX)) {
+            Some((tip, branch)) => {
+                let tip = parse_id(tip.as_bytes(), "for-each-ref")?;
+                Err(RepositoryError::NeedsRevert { branch: branch.to_owned(), tip })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Why a branch that is elsewhere cannot go back: others built upon it, or it has lost what was
     /// written.
     fn built_upon(

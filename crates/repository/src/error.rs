@@ -100,8 +100,9 @@ pub enum RepositoryError {
     /// Two changes of the same place.
     #[error("the change conflicts in {}", listed(.0))]
     MergeConflict(Vec<RepoPath>),
-    /// Others built upon what is to be taken back: only a revert on top can do it.
-    #[error("branch {branch} has moved on to {tip}, so taking the change back needs a revert")]
+    /// Others built upon what is to be taken back, or took it elsewhere: only a revert on top can
+    /// do it.
+    #[error("the change is in branch {branch} at {tip}, and taking it back there needs a revert")]
     NeedsRevert {
         /// In full.
         branch: String,

@@ -40,6 +40,28 @@ fn a_merge_that_others_built_upon_is_reverted_by_a_proposal_that_is_approved_and
     world.run(&["journal", "verify"]).expect(0);
 }
 
+/// What `merge` tells to do where the branch is checked out.
+#[test]
+fn a_change_that_a_person_merged_is_not_said_to_be_taken_back() {
+    let world = World::new();
+    let run = world.edit("echo goodbye > greeting.txt");
+    let id = text(&run, "run").to_owned();
+    let approved = ["approve", &id, "--digest", text(&run, "digest"), "--json"];
+    let commit = text(&world.run(&approved).object(0), "commit").to_owned();
+    assert_eq!(world.run(&["merge", &id, "--into", "main"]).refusal(7), "branch_checked_out");
+    world.git(&["merge", "-q", &commit]);
+    let tip = world.git(&["rev-parse", "main"]);
+
+    let inverse = world.run(&["rollback", &id, "--json"]).object(0);
+    assert_eq!((text(&inverse, "state"), text(&inverse, "reverts")), ("awaiting_approval", &*id));
+    assert_eq!(text(&world.run(&["show", &id, "--json"]).object(0), "state"), "applied");
+    let (revert, digest) = (text(&inverse, "run"), text(&inverse, "digest"));
+    assert_eq!(text(&world.run(&["show", revert, "--json"]).object(0), "base"), tip);
+    let applied = world.run(&["approve", revert, "--digest", digest, "--json"]).object(0);
+    world.git(&["merge", "-q", text(&applied, "commit")]);
+    assert_eq!(world.git(&["show", "main:greeting.txt"]), "hello");
+}
+
 #[test]
 fn a_revert_that_conflicts_with_what_was_built_is_no_proposal_and_moves_nothing() {
     let world = World::new();

@@ -142,7 +142,14 @@ pub(super) async fn rollback(live: &Live, phase: &Applied) -> Result<Turned, Pro
     let expected = expected
         .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
     let asked = (branch.clone(), expected.clone());
-    live.with_repository(move |repository| repository.may_roll_back(&asked.0, &asked.1)).await?;
+    let was_merged = phase.merged.is_some();
+    live.with_repository(move |repository| {
+        if !was_merged {
+            repository.is_nowhere_else(&asked.1)?;
+        }
+        repository.may_roll_back(&asked.0, &asked.1)
+    })
+    .await?;
     let restore = effect.outcome.before.clone();
     let key = OperationKey::new(&live.run, "rollback", &branch);
     let intent = EffectIntent::Rollback { key, branch, expected, restore };
