@@ -101,7 +101,7 @@ codes! {
     ConfigurationInvalid, "configuration_invalid", Usage, "correct the named file; cofferdam config check shows the line";
     NotARepository, "not_a_repository", Usage, "name a git repository with --repo";
     RepositoryUnsupported, "repository_unsupported", Usage, "see docs/reference/errors.md for what is supported and how to get there";
-    RevisionUnknown, "revision_unknown", Usage, "name a revision that exists in the repository with --base";
+    RevisionUnknown, "revision_unknown", Usage, "name a branch, tag or commit that git log finds in the repository";
     UnbornBranch, "unborn_branch", Usage, "make a first commit, then run the command again";
     RunUnknown, "run_unknown", Usage, "cofferdam list shows the runs";
     SessionUnknown, "session_unknown", Usage, "cofferdam session list shows the sessions";
@@ -112,7 +112,7 @@ codes! {
     GrantRefused, "grant_refused", Refused, "name less: a path without credentials that is neither the repository nor above or beneath what runs need";
     GrantUnknown, "grant_unknown", Usage, "cofferdam grants shows the grants and the requests";
     GateFailed, "gate_failed", GateFailed, "read the findings with cofferdam review and start again with a corrected change";
-    DriverFailed, "driver_failed", Failed, "read the driver's output with cofferdam show";
+    DriverFailed, "driver_failed", Failed, "read the driver's output with cofferdam show --output";
     BudgetExhausted, "budget_exhausted", Exhausted, "give a larger budget within the profile, or a smaller task";
     TimedOut, "timed_out", Exhausted, "give more time with --timeout, within the profile";
     DeadlinePassed, "deadline_passed", Exhausted, "send a new request with a later deadline";

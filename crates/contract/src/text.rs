@@ -35,6 +35,14 @@ fn push_escaped(out: &mut String, c: char) {
     };
 }
 
+/// A number and what it counts, a word whose plural ends in `s`.
+pub fn counted(count: impl Into<u64>, noun: &str) -> String {
+    match count.into() {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    }
+}
+
 /// One line of text in which everything that is not shown as itself is written as an escape.
 /// Bytes that are not UTF-8 become `\xNN`.
 pub fn escape_bytes(bytes: &[u8]) -> String {

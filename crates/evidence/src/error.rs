@@ -34,6 +34,11 @@ pub enum EvidenceError {
     Json(#[source] serde_json::Error),
 }
 
+/// Whether there is no directory at all.
+fn is_elsewhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 impl From<EvidenceError> for Problem {
     fn from(error: EvidenceError) -> Self {
         let detail = match &error {
@@ -50,6 +55,9 @@ impl From<EvidenceError> for Problem {
             EvidenceError::TrustedKey => Self::new(Code::ConfigurationInvalid, detail)
                 .at(Some("key".to_owned()))
                 .hint("give the key.pem of a bundle that you trust, or its key id"),
+            EvidenceError::Io { source, .. } if is_elsewhere(&source) => {
+                Self::new(Code::RequestInvalid, detail).hint("name the directory of a bundle")
+            }
             EvidenceError::Io { .. } => Self::new(Code::StorageFailed, detail),
             EvidenceError::Json(_) => Self::new(Code::Internal, detail),
         }

@@ -5,6 +5,7 @@
 
 use cofferdam_contract::check::{Finding, Severity};
 use cofferdam_contract::path::RepoPath;
+use cofferdam_contract::text::counted;
 
 use crate::codes::{FindingCode, escalates};
 
@@ -55,7 +56,8 @@ impl Findings {
         let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
         let cut = self.seen.iter().sum::<u64>().saturating_sub(FINDINGS_MAX as u64);
         let more = if cut > 0 { format!(", {cut} findings not shown") } else { String::new() };
-        format!("looked at {looked_at}: {errors} errors, {warnings} warnings{more}")
+        let (errors, warnings) = (counted(errors, "error"), counted(warnings, "warning"));
+        format!("looked at {looked_at}: {errors}, {warnings}{more}")
     }
 
     /// The weightiest, at most [`FINDINGS_MAX`]; in the order in which they were found where all

@@ -3,16 +3,18 @@
 use cofferdam_contract::denial::{Attribution, Denial};
 use cofferdam_contract::ids::RunId;
 use cofferdam_contract::problem::Problem;
+use cofferdam_contract::text::counted;
 use cofferdam_engine::{DenialGrouping, DenialQuery, DenialsView};
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
-use crate::output::{Screen, Table, Tone};
+use crate::output::{Screen, Table, Tone, words};
 
 /// Show what was refused: by which rule, on what, how often, and what may be done instead
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The run [default: the last one of the repository in the current directory]
+    /// The run, or what `exec` and a session are recorded as [default: the last one of the repository
+    /// in the current directory]
     run: Option<RunId>,
     /// Of every run instead of one
     #[arg(long, conflicts_with = "run")]
@@ -49,15 +51,16 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     let engine = edge.reader().await?;
     let run = match args.all {
         true => None,
-        false => Some(edge.run(&engine, args.run).await?),
+        false => Some(edge.last(&engine, args.run, |_| true).await?),
     };
     let query = DenialQuery { run, by: args.by.map(Into::into), limit: args.limit };
     let view = engine.denials(&query).await?;
-    edge.screen.show(&view, |screen, view| text(screen, view, args.by))?;
+    let of = query.run.as_ref();
+    edge.screen.show(&view, |screen, view| text(screen, view, args.by, of))?;
     Ok(DONE)
 }
 
-fn text(screen: &Screen, view: &DenialsView, by: Option<By>) -> String {
+fn text(screen: &Screen, view: &DenialsView, by: Option<By>, of: Option<&RunId>) -> String {
     let mut out = match by {
         _ if view.records_total == 0 => String::new(),
         Some(by) => groups(view, by),
@@ -66,7 +69,7 @@ fn text(screen: &Screen, view: &DenialsView, by: Option<By>) -> String {
     if view.more > 0 {
         out.push_str(&format!("and {} more; see --limit\n", view.more));
     }
-    out.push_str(&total(view));
+    out.push_str(&total(view, of));
     if view.events_incomplete {
         out.push_str(&screen.tone(Tone::Careful, &missing(view)));
         out.push('\n');
@@ -74,12 +77,11 @@ fn text(screen: &Screen, view: &DenialsView, by: Option<By>) -> String {
     out
 }
 
-fn total(view: &DenialsView) -> String {
+fn total(view: &DenialsView, of: Option<&RunId>) -> String {
+    let of = of.map_or_else(|| counted(view.runs, "run"), ToString::to_string);
     match view.denials {
-        0 if view.runs == 1 => "nothing was refused\n".to_owned(),
-        0 => format!("nothing was refused in {} runs\n", view.runs),
-        count if view.runs == 1 => format!("{count} refusals\n"),
-        count => format!("{count} refusals in {} runs\n", view.runs),
+        0 => format!("nothing was refused in {of}\n"),
+        count => format!("{} in {of}\n", counted(count, "refusal")),
     }
 }
 
@@ -111,7 +113,7 @@ fn groups(view: &DenialsView, by: By) -> String {
 fn records(records: &[Denial]) -> String {
     let mut table = Table::new(&["when", "count", "operation", "rule", "target", "by", "call"]);
     for denial in records {
-        let operation = format!("{:?}", denial.operation).to_lowercase();
+        let operation = words(&denial.operation);
         let process = &denial.process;
         let by = process.exe.as_deref().or(process.argv0.as_deref()).unwrap_or("-");
         let call = match (&denial.call, denial.attribution) {

@@ -83,12 +83,26 @@ impl Edge {
         engine: &Engine,
         named: Option<RunId>,
     ) -> Result<RunId, Problem> {
+        self.last(engine, named, |driver| driver != "attached").await
+    }
+
+    /// The run that is named, or the last of the repository that one stands in whose driver
+    /// is `wanted`.
+    ///
+    /// # Errors
+    /// `run_unknown`.
+    pub(crate) async fn last(
+        &self,
+        engine: &Engine,
+        named: Option<RunId>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<RunId, Problem> {
         if let Some(run) = named {
             return Ok(run);
         }
         let here = crate::output::review::plain_source(&repository::source(None, &self.cwd)?);
         let rows = engine.runs().await?;
-        let here = rows.into_iter().find(|row| row.repository == here && row.driver != "attached");
+        let here = rows.into_iter().find(|row| row.repository == here && wanted(&row.driver));
         here.map(|row| row.run).ok_or_else(|| {
             let detail = "the repository in the current directory has no run";
             Problem::new(Code::RunUnknown, detail).hint("name a run that cofferdam list shows")

@@ -89,12 +89,19 @@ async fn run(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     let attached = engine.attach(request, std::sync::Arc::new(Unobserved)).await?;
     let called = match edge.screen.json {
         true => captured(edge, &attached, call).await,
-        false => passed(&attached, call).await,
+        false => passed(&edge.screen, &attached, call).await,
     };
     let ended = attached.end().await;
     let ending = called?;
     ended?;
     Ok(ending)
+}
+
+/// The program was killed and could say nothing.
+pub(super) fn tell_timed_out(screen: &Screen, end: CallEnd, duration_ms: u64) {
+    if end == CallEnd::TimedOut {
+        screen.progress(&format!("ended after {duration_ms} ms: it had no more time (--timeout)"));
+    }
 }
 
 /// Runs the call; a signal to this process ends the session, and with it the call.
@@ -159,7 +166,11 @@ pub(super) fn piped_stdin() -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-async fn passed(attached: &Attached, mut request: CallRequest) -> Result<Ending, Problem> {
+async fn passed(
+    screen: &Screen,
+    attached: &Attached,
+    mut request: CallRequest,
+) -> Result<Ending, Problem> {
     let system = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
     let (ends, relay) = relay::open(request.terminal).map_err(system)?;
     let relay::Ends { stdin, stdout, stderr } = ends;
@@ -173,6 +184,7 @@ async fn passed(attached: &Attached, mut request: CallRequest) -> Result<Ending,
     let ending = match report? {
         Ok(CallReport { outcome, .. }) => {
             refuse_lost(outcome.end)?;
+            tell_timed_out(screen, outcome.end, outcome.duration_ms);
             of_call(outcome.end, outcome.exit_code, outcome.signal)
         }
         Err(code) => code,

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 use cofferdam_contract::problem::{Code, Problem};
-use cofferdam_contract::text::escape_bytes;
+use cofferdam_contract::text::{counted, escape_bytes};
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
@@ -43,7 +43,8 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
 fn text(screen: &Screen, object: &JournalObject) -> String {
     if object.ok {
         let ok = screen.tone(Tone::Good, "intact");
-        return format!("{ok}: {} runs, {} events\n", object.runs, object.events);
+        let (runs, events) = (counted(object.runs, "run"), counted(object.events, "event"));
+        return format!("{ok}: {runs}, {events}\n");
     }
     let bad = screen.tone(Tone::Bad, "fault");
     object.faults.iter().map(|fault| format!("{bad} {}\n", fault.detail)).collect()

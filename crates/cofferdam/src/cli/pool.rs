@@ -1,6 +1,7 @@
 //! `pool`: a file system for workspaces that are snapshots.
 
 use cofferdam_contract::problem::{Code, Problem};
+use cofferdam_contract::text::counted;
 
 use super::Edge;
 use crate::exit::{DONE, Ending};
@@ -68,14 +69,15 @@ fn text(_: &Screen, pool: &PoolObject) -> String {
     }
     let size = pool.size_bytes.unwrap_or(0) >> 20;
     let free = pool.free_bytes.unwrap_or(0) >> 20;
-    let PoolObject { path, bases, sessions, .. } = pool;
+    let path = &pool.path;
+    let (bases, sessions) = (counted(pool.bases, "base"), counted(pool.sessions, "session"));
     let already = if pool.already { ", which was there already" } else { "" };
     let health = match pool.ok {
         true => String::new(),
         false => format!("  it has had errors: {}\n", pool.remedy),
     };
     format!(
-        "pool at {path}{already}: {free} of {size} MiB free, {bases} bases, {sessions} sessions\n\
+        "pool at {path}{already}: {free} of {size} MiB free, {bases}, {sessions}\n\
          {health}"
     )
 }

@@ -1,6 +1,7 @@
 //! `prune`: takes back disk space.
 
 use cofferdam_contract::problem::Problem;
+use cofferdam_contract::text::counted;
 use cofferdam_repository::Retain;
 use cofferdam_workspace::Pool;
 
@@ -41,10 +42,14 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         mirrors: pruned.mirrors,
     };
     edge.screen.show(&object, |_, object| {
-        let PruneObject { runs, blobs, bases, freed_bytes, objects, mirrors } = object;
         format!(
-            "pruned {runs} runs ({blobs} blobs), {objects} objects of results, {mirrors} mirrors \
-             and {bases} bases ({freed_bytes} bytes)\n"
+            "pruned {} ({}), {} of results, {} and {} ({})\n",
+            counted(object.runs, "run"),
+            counted(object.blobs, "blob"),
+            counted(object.objects, "object"),
+            counted(object.mirrors, "mirror"),
+            counted(object.bases, "base"),
+            counted(object.freed_bytes, "byte"),
         )
     })?;
     Ok(DONE)

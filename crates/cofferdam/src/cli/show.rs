@@ -28,7 +28,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         return show_output(edge, &engine, &run).await;
     }
     let view = engine.show(&run).await?;
-    edge.screen.show(&view, review::summary)?;
+    edge.screen.show(&view, review::shown)?;
     Ok(DONE)
 }
 

@@ -29,7 +29,8 @@ say "leave something for the host's git to run"
 printf '#!/bin/sh\necho ran > %s\n' "$HOOK_FILE" > .git/hooks/post-checkout
 cp .git/hooks/post-checkout .git/hooks/reference-transaction
 chmod +x .git/hooks/*
-git config core.fsmonitor "touch $HOOK_FILE"
+# git appends arguments: they are no files to be touched.
+git config core.fsmonitor "touch $HOOK_FILE; :"
 
 say "outlive the call"
 setsid sh -c 'while :; do sleep 1; done; : '"$MARKER" > /dev/null 2>&1 &

@@ -13,13 +13,14 @@ use std::path::Path;
 use cofferdam_contract::digest::Digest;
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_contract::request::RuntimeRequest;
+use cofferdam_contract::text::counted;
 use cofferdam_engine::{Command, Engine, Given, RunView, verify_evidence};
 use serde::Serialize;
 
 use crate::cli::{Edge, Ground, Wanted};
 use crate::exit::{DONE, Ending};
 use crate::output::ask::{ask, can_ask};
-use crate::output::{Tone, painted_diff};
+use crate::output::{Tone, painted_diff, words};
 use crate::wiring;
 use proofs::Proof;
 use rules::Work;
@@ -191,7 +192,7 @@ impl Stage<'_> {
         let events = engine.events(&view.run, 0).await?;
         self.title("   what was refused or seen, and by whom");
         for denial in proofs::denials(&events) {
-            let source = format!("{:?}", denial.source).to_lowercase();
+            let source = words(&denial.source);
             let line =
                 format!("{source:<10} {:<28} {:>3}×  {}", denial.rule, denial.count, denial.target);
             self.say(&cofferdam_contract::text::escape_bytes(line.as_bytes()));
@@ -200,7 +201,8 @@ impl Stage<'_> {
     }
 
     async fn change(&self, engine: &Engine, view: &RunView, task: &str) -> Result<(), Problem> {
-        self.title(&format!("3  the change: {} files; the gate's answer", view.files_changed));
+        let changed = counted(view.files_changed, "file");
+        self.title(&format!("3  the change: {changed}; the gate's answer"));
         let diff = engine.diff(&view.run).await?;
         let painted = painted_diff(&self.edge.screen, &diff.patch);
         let (lines, rest) = (painted.lines().take(DIFF_LINES_MAX), painted.lines().count());
@@ -209,7 +211,7 @@ impl Stage<'_> {
             self.say(&format!("… and {} lines more", rest - DIFF_LINES_MAX));
         }
         for check in &view.checks {
-            let status = format!("{:?}", check.status).to_lowercase();
+            let status = words(&check.status);
             self.say(&format!("{status:<14} {}", check.name));
         }
         let verdict = view.verdict.map(|it| format!("{it:?}").to_lowercase()).unwrap_or_default();

@@ -3,6 +3,7 @@
 use cofferdam_contract::denial::{Denial, DenialSource};
 use cofferdam_contract::events::{CallEvent, DenialEvent, Event, EventBody};
 use cofferdam_contract::problem::Problem;
+use cofferdam_contract::text::counted;
 use cofferdam_engine::{Engine, RunView};
 use serde::Serialize;
 
@@ -83,7 +84,8 @@ pub(super) async fn of_walls(
 fn judged(seen: Seen) -> Vec<Proof> {
     let Seen { decoys, refused, .. } = seen;
     let opened = format!("{decoys} decoys were opened, and each opening was seen");
-    let told = format!("{refused} refusals, each an event of the place that enforced it");
+    let told =
+        format!("{}, each an event of the place that enforced it", counted(refused, "refusal"));
     vec![
         Proof::new("secret", !seen.leaked, "the planted secret is in no output, event or result"),
         Proof::new("decoys", decoys > 0, opened),

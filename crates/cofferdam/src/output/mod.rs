@@ -12,6 +12,7 @@ pub(crate) mod objects;
 pub(crate) mod progress;
 pub(crate) mod review;
 mod table;
+mod words;
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -22,6 +23,7 @@ use serde::Serialize;
 pub(crate) use diff::painted as painted_diff;
 pub(crate) use filter::Filter;
 pub(crate) use table::Table;
+pub(crate) use words::{walls, words};
 
 /// How a piece of text stands out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

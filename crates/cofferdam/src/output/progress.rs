@@ -2,14 +2,14 @@
 
 use std::sync::Mutex;
 
-use cofferdam_contract::capability::WallStatus;
 use cofferdam_contract::events::{
     ApprovalEvent, CallEvent, DenialEvent, EffectEvent, EffectIntent, EventBody, GrantEvent,
     RunEvent, SessionEvent,
 };
+use cofferdam_contract::text::counted;
 use cofferdam_engine::Observer;
 
-use super::Screen;
+use super::{Screen, walls, words};
 
 /// Tells what happens as it happens.
 pub(crate) struct Progress {
@@ -45,30 +45,28 @@ pub(crate) fn line(event: &EventBody) -> Option<String> {
     match event {
         EventBody::Run(event) => run_line(event),
         EventBody::Session(SessionEvent::Opened(opened)) => {
-            let standing = opened.report.walls.iter().filter(|it| it.status != WallStatus::Absent);
-            let (standing, walls) = (standing.count(), opened.report.walls.len());
-            Some(format!("session for {}: {standing} of {walls} walls stand", opened.purpose))
+            Some(format!("session for {}: {}", opened.purpose, walls(&opened.report.walls)))
         }
         EventBody::Session(SessionEvent::Closed(closed)) if closed.denials_lost > 0 => {
-            Some(format!("session closed; {} denials could not be recorded", closed.denials_lost))
+            let lost = counted(closed.denials_lost, "denial");
+            Some(format!("session closed; {lost} could not be recorded"))
         }
         EventBody::Call(CallEvent::Started(started)) => {
             let what = started.executable.as_deref().unwrap_or(&started.tool);
             Some(format!("calling {what}"))
         }
         EventBody::Call(CallEvent::Ended(outcome)) => {
-            let code = outcome.exit_code.map_or_else(
-                || format!("{:?}", outcome.end).to_lowercase(),
-                |code| format!("exit code {code}"),
-            );
+            let code = outcome
+                .exit_code
+                .map_or_else(|| words(&outcome.end), |code| format!("exit code {code}"));
             Some(format!("call ended: {code} after {} ms", outcome.duration_ms))
         }
         EventBody::Denial(DenialEvent::Recorded(denial)) => {
-            let operation = format!("{:?}", denial.operation).to_lowercase();
+            let operation = words(&denial.operation);
             Some(format!("denied: {operation} {} ({})", denial.target, denial.rule))
         }
         EventBody::Denial(DenialEvent::Lost(lost)) => {
-            Some(format!("{} denials of {} were lost", lost.count, lost.source))
+            Some(format!("lost: {} of {}", counted(lost.count, "denial"), lost.source))
         }
         EventBody::Approval(ApprovalEvent::Granted(approval)) => {
             Some(format!("approved by {}", approval.approver))
@@ -123,13 +121,13 @@ fn run_line(event: &RunEvent) -> Option<String> {
         }
         RunEvent::Worked(worked) => format!("result frozen as tree {}", worked.tree.short()),
         RunEvent::Checked(checked) => {
-            let verdict = format!("{:?}", checked.report.verdict).to_lowercase();
-            format!("gate: {verdict}, {} files changed", checked.files_changed)
+            let verdict = words(&checked.report.verdict);
+            format!("gate: {verdict}, {} changed", counted(checked.files_changed, "file"))
         }
         RunEvent::Rechecking(moved) => format!("checking once more: {}", moved.reason),
         RunEvent::Resumed(resumed) => format!("taken over while {}", resumed.state),
         RunEvent::Ended(end) => {
-            let state = format!("{:?}", end.state).to_lowercase();
+            let state = words(&end.state);
             match &end.problem {
                 Some(problem) => format!("ended, {state}: {problem}"),
                 None => format!("ended, {state}"),

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::check::{CheckResult, CheckStatus, Finding, RiskLevel, Severity, Verdict};
 use cofferdam_contract::request::RepositorySource;
-use cofferdam_contract::text::escape_bytes;
+use cofferdam_contract::text::{counted, escape_bytes};
 use cofferdam_engine::{Diff, GrantState, RunView};
 
 use super::{Screen, Tone, painted_diff};
@@ -33,7 +33,7 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
         line("workspace", "a copy of the base, not an overlay".to_owned());
     }
     if view.digest.is_some() {
-        line("changed", format!("{} files", view.files_changed));
+        line("changed", counted(view.files_changed, "file"));
     }
     if let (Some(verdict), Some(risk)) = (view.verdict, view.risk_level) {
         line("gate", format!("{}, {}", verdict_text(screen, verdict), risk_text(screen, risk)));
@@ -59,11 +59,30 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
         let commit = view.commit.as_ref().map_or("not yet written", |commit| commit.short());
         line("branch", format!("{} ({commit})", escape_bytes(branch.as_bytes())));
     }
-    line("cost", format!("{} ms, of it {} ms in tools", view.cost.wall_ms, view.cost.tool_ms));
+    line("cost", format!("{} ms, tools {} ms", view.cost.wall_ms, view.cost.tool_ms));
     if let Some(problem) = &view.problem {
         line("problem", screen.tone(Tone::Bad, &escape_bytes(problem.detail.as_bytes())));
         line("", escape_bytes(problem.hint.as_bytes()));
     }
+    out
+}
+
+/// The same, and what can be done with the run.
+pub(crate) fn shown(screen: &Screen, view: &RunView) -> String {
+    let mut out = summary(screen, view);
+    let run = &view.run;
+    let next = match view.state.as_str() {
+        "awaiting_approval" => format!("cofferdam review {run}"),
+        "applied" => {
+            format!("cofferdam merge {run} --into BRANCH, or cofferdam rollback {run}")
+        }
+        "merged" => format!("cofferdam rollback {run}"),
+        "rolled_back" | "unchanged" | "rejected" | "stopped" | "failed" | "completed" => {
+            return out;
+        }
+        _ => format!("cofferdam resume {run}, or cofferdam stop {run}"),
+    };
+    let _ = writeln!(out, "{:<10} {next}", "next");
     out
 }
 

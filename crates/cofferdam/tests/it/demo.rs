@@ -62,6 +62,7 @@ fn without_a_yes_nothing_is_applied() {
     assert!(no.contains("nothing was written without an approval"), "{no}");
     let yes = answered(&world, &["demo"], "y\n");
     assert!(yes.contains("the branch was rolled back") && !yes.contains('✘'), "{yes}");
+    assert!(yes.contains("the change: 1 file;"), "and none that the hostile step left: {yes}");
     let (writing, removing) = ("writing refs/heads/cofferdam/", "removing refs/heads/cofferdam/");
     assert!(yes.matches(writing).count() == 1 && yes.matches(removing).count() == 1, "{yes}");
 }

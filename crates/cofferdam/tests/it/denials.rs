@@ -63,9 +63,13 @@ fn of_one_run_of_all_and_grouped() {
     // For people: nothing that steers a terminal, and the number at the end.
     let said = world.run(&["denials", &first]).expect(0);
     assert!(
-        said.contains("seccomp.connect  192.0.2.7:1") && said.ends_with("3 refusals\n"),
+        said.contains("seccomp.connect  192.0.2.7:1")
+            && said.ends_with(&format!("3 refusals in {first}\n")),
         "{said}"
     );
+    // Without a name it is what was last done here, which the answer names.
+    let last = world.run(&["denials"]).expect(0);
+    assert!(last.ends_with(&format!("2 refusals in {second}\n")), "{last}");
 }
 
 #[test]
@@ -85,9 +89,10 @@ fn a_name_that_the_session_chose_is_shown_escaped() {
 #[test]
 fn without_refusals_it_says_so_and_an_unknown_run_is_refused() {
     let world = World::new();
-    exec(&world, "pass");
-    assert_eq!(world.run(&["denials", &newest(&world)]).expect(0), "nothing was refused\n");
     assert_eq!(world.run(&["denials"]).refusal(2), "run_unknown");
+    exec(&world, "pass");
+    let nothing = format!("nothing was refused in {}\n", newest(&world));
+    assert_eq!(world.run(&["denials"]).expect(0), nothing);
     let unknown = "run_01jd0000000000000000000000";
     assert_eq!(world.run(&["denials", unknown]).refusal(2), "run_unknown");
     world.run(&["denials", unknown, "--all"]).expect(2);

@@ -22,7 +22,8 @@ fn what_is_ours_has_exit_codes_of_its_own() {
         world.run(&["exec", "--", "no-such-program"]).refusal(127),
         "executable_unavailable"
     );
-    world.run(&["exec", "--timeout", "200ms", "--", "sleep", "600"]).expect(124);
+    let late = world.run(&["exec", "--timeout", "200ms", "--", "sleep", "600"]);
+    assert!(late.code == Some(124) && late.stderr.contains("no more time"), "{late:?}");
     let done = world.run(&["exec", "--base", "no-such-revision", "--", "true"]);
     assert_eq!(done.refusal(125), "revision_unknown");
     world.configure("profiles/strict.toml", "[executables]\ndeny = [\"sh\"]\n");

@@ -5,6 +5,7 @@ use cofferdam_contract::change::FileKind;
 use cofferdam_contract::check::Finding;
 use cofferdam_contract::problem::Problem;
 use cofferdam_contract::refusals::Refusals;
+use cofferdam_contract::text::counted;
 
 use crate::ports::SCAN_BYTES_MAX;
 use crate::{FindingCode, GateInput, Looked};
@@ -33,7 +34,9 @@ fn incomplete(refusals: &Refusals) -> Option<String> {
     let (told, lost, cut_short) = (refusals.denials(), refusals.lost(), refusals.cut_short());
     refusals.is_incomplete().then(|| match (lost, cut_short) {
         (0, 0) => "records of refusals may have been lost".to_owned(),
-        (0, _) => format!("{cut_short} sessions ended with their holder and told no more"),
-        (_, _) => format!("{lost} refusals are not in the record, {told} are"),
+        (0, _) => {
+            format!("{} ended with their holder and told no more", counted(cut_short, "session"))
+        }
+        (_, _) => format!("{} missing from the record, which has {told}", counted(lost, "refusal")),
     })
 }

@@ -9,7 +9,7 @@ use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::SessionId;
 use cofferdam_contract::problem::{Code, Problem};
 
-use super::super::exec::{Flags, failed, piped_stdin};
+use super::super::exec::{Flags, failed, piped_stdin, tell_timed_out};
 use super::super::request::{duration, text_of};
 use super::super::{Edge, interrupted};
 use super::{Target, unexpected};
@@ -50,7 +50,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
         return Ok(carry_out(&edge.dirs, &edge.screen, order));
     }
     let ended = match order {
-        Ok(order) => on_terminal(&edge.dirs, order).await,
+        Ok(order) => on_terminal(&edge.dirs, edge.screen, order).await,
         Err(problem) => Err(problem),
     };
     Ok(ended.unwrap_or_else(|problem| failed(&edge.screen, &problem)))
@@ -58,10 +58,10 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
 
 /// A signal ends the relay before it ends this process, so that the caller's terminal is put back
 /// as it was.
-async fn on_terminal(dirs: &Dirs, order: ExecOrder) -> Result<Ending, Problem> {
+async fn on_terminal(dirs: &Dirs, screen: Screen, order: ExecOrder) -> Result<Ending, Problem> {
     let connection = Connection::to_session(dirs)?;
     let line = connection.line()?;
-    let relaying = blocking(move || relayed(connection, order));
+    let relaying = blocking(move || relayed(&screen, connection, order));
     tokio::pin!(relaying);
     let code = tokio::select! {
         biased;
@@ -120,7 +120,7 @@ pub(crate) fn fast(args: &[OsString]) -> Option<ExitCode> {
 fn carry_out(dirs: &Dirs, screen: &Screen, order: Result<ExecOrder, Problem>) -> Ending {
     let carried = order.and_then(|order| match order.capture {
         true => captured(dirs, screen, order),
-        false => relayed(Connection::to_session(dirs)?, order),
+        false => relayed(screen, Connection::to_session(dirs)?, order),
     });
     carried.unwrap_or_else(|problem| failed(screen, &problem))
 }
@@ -147,7 +147,11 @@ fn captured(dirs: &Dirs, screen: &Screen, order: ExecOrder) -> Result<Ending, Pr
     Ok(ending)
 }
 
-fn relayed(mut connection: Connection, order: ExecOrder) -> Result<Ending, Problem> {
+fn relayed(
+    screen: &Screen,
+    mut connection: Connection,
+    order: ExecOrder,
+) -> Result<Ending, Problem> {
     let system = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
     let (ends, relay) = relay::open(order.terminal).map_err(system)?;
     let descriptors = [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
@@ -155,7 +159,11 @@ fn relayed(mut connection: Connection, order: ExecOrder) -> Result<Ending, Probl
     drop(ends);
     relay.run(connection.answered()).map_err(system)?;
     match connection.receive()? {
-        (Answer::Called(called), _) => refuse_lost(called.end).map(|()| ending(&called)),
+        (Answer::Called(called), _) => {
+            refuse_lost(called.end)?;
+            tell_timed_out(screen, called.end, called.duration_ms);
+            Ok(ending(&called))
+        }
         _ => Err(unexpected()),
     }
 }

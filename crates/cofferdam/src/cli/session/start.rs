@@ -9,7 +9,7 @@ use super::super::request::{Ground, Wanted};
 use super::unexpected;
 use crate::exit::{DONE, Ending};
 use crate::output::objects::StartObject;
-use crate::output::{Screen, Tone};
+use crate::output::{Screen, Tone, walls, words};
 use crate::supervisor::client::ask_or_start;
 use crate::supervisor::wire::{Answer, Request};
 use crate::wiring::blocking;
@@ -39,16 +39,12 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
 
 fn text(screen: &Screen, started: &StartObject) -> String {
     let report = &started.capabilities;
-    let standing = report.walls.iter().filter(|wall| wall.status == WallStatus::Enforced).count();
     let session = screen.tone(Tone::Strong, started.session.as_str());
-    let mut out = format!("{session}\n{standing} of {} walls enforced\n", report.walls.len());
+    let mut out = format!("{session}\n{}\n", walls(&report.walls));
     for wall in report.walls.iter().filter(|wall| wall.status != WallStatus::Enforced) {
-        let name = format!("{:?}", wall.name);
+        let (name, status) = (words(&wall.name), words(&wall.status));
         let detail = cofferdam_contract::text::escape_bytes(wall.detail.as_bytes());
-        out.push_str(&format!(
-            "  {} {name}: {detail}\n",
-            screen.tone(Tone::Careful, "not enforced")
-        ));
+        out.push_str(&format!("  {} {name}: {detail}\n", screen.tone(Tone::Careful, &status)));
     }
     out.push_str(&format!(
         "call into it  cofferdam session exec {} -- EXE ARG…\n",
