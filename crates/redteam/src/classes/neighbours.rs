@@ -6,16 +6,19 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use cofferdam_contract::capability::WallName;
 use cofferdam_sandbox::attempt;
+use rustix::fs::FlockOperation;
 
 use crate::probe::{Probe, Proof, code};
 use crate::scene::Scene;
 
+const LAYERS: &str = "layers over the host's files";
 const MOUNTS: &str = "own file systems";
 const LAYER: &str = "the workspace's own layer";
 const NET: &str = "network namespace";
@@ -78,6 +81,9 @@ pub(crate) const PROBES: &[Probe] = &[
         })?;
         Ok(Box::new(()))
     }).of(WallName::NetworkNamespace),
+    code("neighbour.locks", "what it says by locking files of the system, a bit each", LAYERS, Proof::Canary, |s| {
+        s.say(&read_locks(&lockable()?)?)
+    }).plants(|_, c| lock_bits(&lockable()?, c)).requires(WallName::PrivateRoot),
     code("neighbour.shared-memory", "its System V shared memory", IPC, Proof::Canary, |s| {
         s.say(&attempt::shared_memory(s.number("NUMBER"))?)
     }).plants(|s, c| Ok(Box::new(attempt::share_memory(s.number("NUMBER"), c)?))).of(WallName::IpcNamespace),
@@ -85,6 +91,44 @@ pub(crate) const PROBES: &[Probe] = &[
         s.say(&attempt::receive_message(s.number("NUMBER"))?)
     }).plants(|s, c| Ok(Box::new(attempt::send_message(s.number("NUMBER"), c)?))).of(WallName::IpcNamespace),
 ];
+
+/// Longest text that is said by locks.
+const LOCKED_BYTES_MAX: usize = 32;
+
+/// Files of the system that both see, the same in both, a bit of a text each.
+fn lockable() -> io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir("/usr/bin")?.filter_map(Result::ok);
+    // With one name each: a file that has two can be locked only once.
+    let is_one = |it: std::fs::Metadata| it.is_file() && it.nlink() == 1;
+    let files = entries.filter(|entry| entry.metadata().is_ok_and(is_one));
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.path()).collect();
+    files.retain(|file| File::open(file).is_ok());
+    files.sort();
+    files.truncate(LOCKED_BYTES_MAX * 8);
+    Ok(files)
+}
+
+fn lock_bits(files: &[PathBuf], text: &[u8]) -> io::Result<Kept> {
+    let is_set = |at: usize| text.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
+    let mut held = Vec::new();
+    for (_, file) in files.iter().enumerate().filter(|(at, _)| is_set(*at)) {
+        let file = File::open(file)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        held.push(file);
+    }
+    Ok(Box::new(held))
+}
+
+fn read_locks(files: &[PathBuf]) -> io::Result<Vec<u8>> {
+    let mut text = vec![0; files.len() / 8];
+    for (at, file) in files.iter().enumerate() {
+        let asked = rustix::fs::flock(File::open(file)?, FlockOperation::NonBlockingLockExclusive);
+        if let (Err(rustix::io::Errno::WOULDBLOCK), Some(byte)) = (asked, text.get_mut(at / 8)) {
+            *byte |= 1 << (at % 8);
+        }
+    }
+    Ok(text)
+}
 
 fn left(scene: &Scene, dir: &str) -> PathBuf {
     PathBuf::from(dir).join(format!("left-{}", scene.get("NONCE")))

@@ -78,6 +78,16 @@ pub(crate) const PROBES: &[Probe] = &[
         .open(Open::Network).told(CONNECT),
     code("network.far-datagrams", "the same, several in one call", NET, Proof::Heard, |s| many(s, FAR, 53))
         .open(Open::Network).told(CONNECT),
+    code("network.far-seventeenth", "the same, behind sixteen that go to itself", NET, Proof::Heard, |s| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let own = SocketAddrV4::new(Ipv4Addr::LOCALHOST, socket.local_addr()?.port());
+        let to = [&[own; 16][..], &[SocketAddrV4::new(FAR, 53)]].concat();
+        attempt::send_many(socket.as_fd(), &to, s.get("NONCE").as_bytes())
+    }).open(Open::Network).told(CONNECT),
+    code("network.far-no-family", "the same, to an address without a family", NET, Proof::Heard, |s| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        attempt::send_without_family(socket.as_fd(), SocketAddrV4::new(FAR, 53), s.get("NONCE").as_bytes())
+    }).open(Open::Network).told(CONNECT),
     code("network.far-connected", "the same, from a connected socket", NET, Proof::Heard, |s| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((FAR, 53))?;
@@ -125,7 +135,7 @@ fn udp(scene: &Scene, to: Ipv4Addr, port: u16) -> io::Result<()> {
 fn many(scene: &Scene, to: Ipv4Addr, port: u16) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let to = SocketAddrV4::new(to, port);
-    attempt::send_many(socket.as_fd(), to, scene.get("NONCE").as_bytes())
+    attempt::send_many(socket.as_fd(), &[to], scene.get("NONCE").as_bytes())
 }
 
 fn fast_open(scene: &Scene, to: Ipv4Addr, port: u16) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use cofferdam_contract::capability::WallName;
 use cofferdam_contract::limits::Limits;
+use cofferdam_sandbox::attempt;
 use rustix::fs::MemfdFlags;
 use rustix::process::PidfdFlags;
 
@@ -104,6 +105,23 @@ pub(crate) const PROBES: &[Probe] = &[
         late(s);
         s.hand(rustix::fs::memfd_create("late", MemfdFlags::CLOEXEC)?)
     }).limited().told("limit.time"),
+    code("resources.timers", "more of the signals that the kernel keeps for the user", RESOURCE,
+        Proof::Word("SigQ", |it| at_least(it.split('/').next().unwrap_or_default(), 5000)), |s| {
+        let made = attempt::timers(6000);
+        s.hand_self()?;
+        made
+    }).limited(),
+    code("resources.unlinked", "more bytes in the workspace, in files without a name", WATCHED, Proof::Kind("memfd:late"), |s| {
+        let mut held = Vec::new();
+        for number in 0..10 {
+            let path = s.new_path(&number.to_string());
+            held.push(File::create(&path)?);
+            std::fs::remove_file(&path)?;
+            held.iter().last().map_or(Ok(()), |file| fill(file, 4))?;
+        }
+        late(s);
+        s.hand(rustix::fs::memfd_create("late", MemfdFlags::CLOEXEC)?)
+    }).limited().told("limit.disk"),
     code("resources.workspace", "more bytes in the workspace", WATCHED, Proof::Kind("memfd:late"), |s| {
         for number in 0..10 {
             fill(&File::create(s.new_path(&number.to_string()))?, 4)?;

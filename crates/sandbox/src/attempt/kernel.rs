@@ -62,6 +62,23 @@ pub fn fanotify() -> io::Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_fanotify_init, flags, libc::O_RDONLY) })
 }
 
+/// Makes that many timers, which stay for as long as this process does. Each takes a signal out of
+/// what the kernel keeps for the user (`timer_create(2)`).
+///
+/// # Errors
+/// The kernel's, for the first that cannot be had.
+pub fn timers(count: usize) -> io::Result<()> {
+    for _ in 0..count {
+        let mut timer: libc::timer_t = std::ptr::null_mut();
+        // SAFETY: without an event the usual signal is sent, when a timer is set, which none is.
+        let made = unsafe {
+            libc::timer_create(libc::CLOCK_MONOTONIC, std::ptr::null_mut(), &raw mut timer)
+        };
+        check(made.into())?;
+    }
+    Ok(())
+}
+
 /// Room for a handle, as `struct file_handle` has it: length, type, bytes.
 #[repr(C)]
 struct Handle {

@@ -16,9 +16,9 @@ pub use self::ipc::{
 };
 pub use self::kernel::{
     bpf_map, fanotify, file_handle, io_uring, make_directory_by_i386, open_by_handle, perf_event,
-    type_into, user_faults,
+    timers, type_into, user_faults,
 };
-pub use self::net::{add_loopback_address, fast_open, loopback_up, send_many};
+pub use self::net::{add_loopback_address, fast_open, loopback_up, send_many, send_without_family};
 pub use self::process::{
     KEPT_BYTES, Keeper, Namespace, become_user, clone_with, clone3_with, join_new_keyring,
     left_open, namespace_of, read_memory, take_capabilities, trace, unshare,

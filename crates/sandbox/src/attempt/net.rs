@@ -35,21 +35,51 @@ pub fn fast_open(socket: BorrowedFd<'_>, to: SocketAddrV4, bytes: &[u8]) -> io::
     .map(drop)
 }
 
-/// Sends one datagram by `sendmmsg(2)`.
+/// Sends the same datagram to each of these by one `sendmmsg(2)`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn send_many(socket: BorrowedFd<'_>, to: SocketAddrV4, bytes: &[u8]) -> io::Result<()> {
-    let mut to = address(to);
+pub fn send_many(socket: BorrowedFd<'_>, to: &[SocketAddrV4], bytes: &[u8]) -> io::Result<()> {
+    let mut to: Vec<libc::sockaddr_in> = to.iter().copied().map(address).collect();
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: all zero is a valid value of this plain structure.
-    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    message.msg_hdr.msg_name = (&raw mut to).cast();
-    message.msg_hdr.msg_namelen = size_of_val(&to) as u32;
-    message.msg_hdr.msg_iov = &raw mut part;
-    message.msg_hdr.msg_iovlen = 1;
-    // SAFETY: one message whose parts outlive the call; the bytes are only read.
-    check(unsafe { libc::sendmmsg(socket.as_raw_fd(), &raw mut message, 1, 0) }.into()).map(drop)
+    let message = |to: &mut libc::sockaddr_in| {
+        // SAFETY: all zero is a valid value of this plain structure.
+        let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+        message.msg_hdr.msg_name = std::ptr::from_mut(to).cast();
+        message.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
+        message.msg_hdr.msg_iov = &raw mut part;
+        message.msg_hdr.msg_iovlen = 1;
+        message
+    };
+    let mut messages: Vec<libc::mmsghdr> = to.iter_mut().map(message).collect();
+    let count = messages.len() as u32;
+    // SAFETY: that many messages, whose parts outlive the call; the bytes are only read.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count, 0) };
+    check(sent.into()).map(drop)
+}
+
+/// Sends a datagram to an address that names no family, which the kernel takes for IPv4.
+///
+/// # Errors
+/// The kernel's.
+pub fn send_without_family(
+    socket: BorrowedFd<'_>,
+    to: SocketAddrV4,
+    bytes: &[u8],
+) -> io::Result<()> {
+    let to = libc::sockaddr_in { sin_family: libc::AF_UNSPEC as u16, ..address(to) };
+    // SAFETY: bytes and address outlive the call, and their lengths are given.
+    check(unsafe {
+        libc::sendto(
+            socket.as_raw_fd(),
+            bytes.as_ptr().cast(),
+            bytes.len(),
+            0,
+            (&raw const to).cast(),
+            size_of_val(&to) as u32,
+        )
+    } as i64)
+    .map(drop)
 }
 
 /// Brings the loopback interface of this process's network namespace up.
