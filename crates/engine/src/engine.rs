@@ -23,8 +23,8 @@ use crate::run::{Turned, advance, turn};
 use crate::state::{Applied, Effect, State};
 use crate::view::RunView;
 
-/// How often a holder looks into its inbox. A stop must have ended everything within 200 ms.
-const INBOX_EVERY: Duration = Duration::from_millis(20);
+/// How often a holder looks after grants: what was asked for, and what is due to end.
+const GRANTS_EVERY: Duration = Duration::from_millis(250);
 /// How often whoever gave a command to a holder looks for the answer.
 const ANSWER_EVERY: Duration = Duration::from_millis(5);
 
@@ -245,16 +245,24 @@ impl Engine {
             })
         };
         tokio::spawn(async move {
-            let mut every = tokio::time::interval(INBOX_EVERY);
+            let mut inbox = parts.journal.inbox(&run);
+            let mut every = tokio::time::interval(GRANTS_EVERY);
+            let mut look = true;
             loop {
-                every.tick().await;
-                let waiting = parts.journal.take_commands(&run).await.unwrap_or_default();
+                let waiting = match look {
+                    true => parts.journal.take_commands(&run).await.unwrap_or_default(),
+                    false => vec![],
+                };
                 if waiting.iter().any(&may_stop) {
                     let _ =
                         tokio::task::spawn_blocking(move || breaker.raise(Interrupt::Stop)).await;
                     return;
                 }
-                desk.attend(waiting);
+                look = !desk.attend(waiting);
+                look |= tokio::select! {
+                    _ = inbox.rings() => true,
+                    _ = every.tick() => false,
+                };
             }
         })
     }

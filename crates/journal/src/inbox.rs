@@ -3,6 +3,8 @@
 //! An operation key is unique: asking twice is asking once. A command stays until the events that
 //! answer it are appended, in the same transaction ([`crate::Batch::finishes`]).
 
+use std::collections::HashSet;
+
 use cofferdam_contract::ids::{CommandId, PrincipalId, RunId};
 use cofferdam_contract::time::UtcTime;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
@@ -70,6 +72,14 @@ pub(crate) async fn waiting(
         .fetch_all(readers)
         .await?;
     rows.iter().map(CommandRow::read).collect()
+}
+
+/// The runs with commands that are not done.
+pub(crate) async fn waiting_runs(readers: &SqlitePool) -> Result<HashSet<RunId>, JournalError> {
+    let rows = sqlx::query("SELECT DISTINCT run FROM inbox WHERE outcome IS NULL")
+        .fetch_all(readers)
+        .await?;
+    rows.iter().map(|row| parse(row.try_get("run")?)).collect()
 }
 
 /// One command.

@@ -13,6 +13,7 @@ use sqlx::sqlite::SqlitePool;
 use tokio::task::spawn_blocking;
 
 use crate::append::{self, Append, Appended, Batch, Durability, Expected, Stored};
+use crate::bell::{Bell, Inbox};
 use crate::blobs::{self, Blob, Put};
 use crate::catch_up::CatchUp;
 use crate::error::JournalError;
@@ -53,6 +54,7 @@ pub struct Journal {
     blobs: Arc<Path>,
     locks: Arc<Path>,
     holds: Holds,
+    bell: Arc<Bell>,
     ended: Arc<tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>>,
     #[cfg(feature = "fault")]
     faults: crate::fault::Countdown,
@@ -112,6 +114,7 @@ impl Journal {
         }
         drop(alone);
         let readers = open_readers(&database);
+        let bell = Arc::new(Bell::new(&dir, readers.clone())?);
         let holds = Holds::new(
             logs.into(),
             Arc::clone(&clock),
@@ -140,6 +143,7 @@ impl Journal {
             blobs,
             locks: locks.into(),
             holds,
+            bell,
             ended: Arc::new(tokio::sync::Mutex::new(Some(ended))),
             #[cfg(feature = "fault")]
             faults,
@@ -376,7 +380,15 @@ impl Journal {
     /// # Errors
     /// [`JournalError::KeyReused`], [`JournalError::RunUnknown`].
     pub async fn command(&self, new: NewCommand) -> Result<CommandId, JournalError> {
-        self.writer.run(inbox::Insert(new), Durability::Synced).await
+        let id = self.writer.run(inbox::Insert(new), Durability::Synced).await?;
+        self.bell.ring();
+        Ok(id)
+    }
+
+    /// Tells whoever holds a run when to look into its inbox, which is before the first time it
+    /// rings and whenever it does. Called within a runtime.
+    pub fn inbox(&self, run: &RunId) -> Inbox {
+        self.bell.inbox(run)
     }
 
     /// The commands for a run that are not done, oldest first. They stay until they are finished:

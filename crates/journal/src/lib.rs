@@ -10,6 +10,7 @@
 //! git, sessions, policy, HTTP, the environment.
 
 mod append;
+mod bell;
 mod blobs;
 mod catch_up;
 mod error;
@@ -33,6 +34,7 @@ mod verify;
 mod writer;
 
 pub use append::{Appended, Batch, Durability, EVENT_BYTES_MAX, Expected, NewEvent, Stored};
+pub use bell::Inbox;
 pub use blobs::{BLOB_BYTES_MAX, Blob};
 pub use error::JournalError;
 #[cfg(feature = "fault")]

@@ -1,6 +1,6 @@
 //! Where commands about grants of a held run arrive, and where its working session's book lies.
 //!
-//! The holder's watcher of the inbox comes by again and again; what it finds is carried out in a
+//! The holder's watcher of the inbox comes by now and then; what it finds is carried out in a
 //! turn of its own, so that a slow one keeps no stop waiting. Must never answer a command that is
 //! not about grants.
 
@@ -77,16 +77,18 @@ impl Desk {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks after the book and answers what waits, unless that is being done.
-    pub(crate) fn attend(self: &Arc<Self>, waiting: Vec<CommandRow>) {
+    /// Looks after the book and answers what waits; false if that is being done, and what waits has
+    /// to be brought again.
+    pub(crate) fn attend(self: &Arc<Self>, waiting: Vec<CommandRow>) -> bool {
         if self.busy.swap(true, Ordering::AcqRel) {
-            return;
+            return false;
         }
         let desk = Arc::clone(self);
         tokio::spawn(async move {
             desk.take_turn(waiting).await;
             desk.busy.store(false, Ordering::Release);
         });
+        true
     }
 
     async fn take_turn(&self, waiting: Vec<CommandRow>) {

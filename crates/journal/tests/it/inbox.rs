@@ -74,3 +74,35 @@ async fn what_is_not_there_is_said_so() {
     assert!(matches!(journal.find_command(&id).await, Err(JournalError::CommandUnknown(_))));
     assert!(matches!(journal.finish_command(&id, "").await, Err(JournalError::CommandUnknown(_))));
 }
+
+/// Two processes have a journal open; one holds the run and the other has a command for it.
+#[tokio::test]
+async fn a_command_rings_for_the_run_that_it_is_for_and_for_no_other() {
+    let world = World::new();
+    let (holds, commands) = (world.open().await, world.open().await);
+    let (run, other) = (start(&holds, world.new_run()).await, start(&holds, world.new_run()).await);
+    let (mut rings, mut silent) = (holds.inbox(run.run()), holds.inbox(other.run()));
+    let id = commands.command(command(&world, run.run(), "k", "{}")).await.unwrap();
+    assert!(rings.rings().await, "it rang");
+    assert_eq!(holds.take_commands(run.run()).await.unwrap()[0].id, id);
+    // It rings for each command, and what is done rings no more.
+    holds.finish_command(&id, "done").await.unwrap();
+    commands.command(command(&world, other.run(), "l", "{}")).await.unwrap();
+    tokio::select! {
+        biased;
+        _ = rings.rings() => panic!("nothing new lies in its inbox"),
+        rang = silent.rings() => assert!(rang),
+    }
+}
+
+/// What was there before somebody listened is found by looking, which comes first.
+#[tokio::test]
+async fn a_bell_that_cannot_be_heard_is_made_up_for_by_looking() {
+    let world = World::new();
+    let (holds, commands) = (world.open().await, world.open().await);
+    let run = start(&holds, world.new_run()).await;
+    std::fs::remove_file(world.options().dir.join("bell")).unwrap();
+    let mut rings = holds.inbox(run.run());
+    commands.command(command(&world, run.run(), "k", "{}")).await.unwrap();
+    assert!(!rings.rings().await, "nobody heard it");
+}
