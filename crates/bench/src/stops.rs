@@ -37,8 +37,7 @@ const ABOUT: &str = "A run that the background supervisor holds: the agent and f
     it ignore every signal that can be ignored, one in a process session of its own. The time is \
     that of the whole command `cofferdam stop`, the look for processes that are left included.";
 
-const WHERE: &str = "The program's own start, until the holder looks into its inbox (20 ms at \
-    most), the kernel's end of the session's processes, and the synced write of the run's end.";
+const WHERE: &str = "The program's own start, until the holder's inbox rings, the kernel's end of the session's processes, and the synced write of the run's end.";
 
 fn stop(world: &World, on: &Generated, marker: &str) -> anyhow::Result<Duration> {
     let path = on.path.to_str().context("a path is not UTF-8")?;

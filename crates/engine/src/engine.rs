@@ -20,9 +20,12 @@ use crate::live::{Held, Live, blocking, interrupted};
 use crate::parts::{Observer, Parts};
 use crate::run::admit::{Admitting, admit};
 use crate::run::{Turned, advance, turn};
-use crate::state::{Applied, Effect, State};
+use crate::state::{Applied, State};
 use crate::view::RunView;
 
+/// How soon a look into an inbox that failed is repeated. A stop must have ended everything within
+/// 200 ms.
+const AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How often a holder looks after grants: what was asked for, and what is due to end.
 const GRANTS_EVERY: Duration = Duration::from_millis(250);
 /// How often whoever gave a command to a holder looks for the answer.
@@ -250,8 +253,13 @@ impl Engine {
             let mut look = true;
             loop {
                 let waiting = match look {
-                    true => parts.journal.take_commands(&run).await.unwrap_or_default(),
-                    false => vec![],
+                    true => parts.journal.take_commands(&run).await,
+                    false => Ok(vec![]),
+                };
+                let Ok(waiting) = waiting else {
+                    // A stop may lie there.
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                    continue;
                 };
                 if waiting.iter().any(&may_stop) {
                     let _ =
@@ -470,18 +478,14 @@ fn fold(events: &[Event]) -> Result<State, Problem> {
 }
 
 /// The branch that the inverse of a change belongs on: only where others have built upon what was
-/// written, or took it elsewhere, does it mean anything.
+/// written, or brought it to where it was made for, does it mean anything.
 fn built_upon(repository: &Repository, applied: &Applied) -> Result<String, Problem> {
-    let written = |effect: &Effect| {
-        let commit = effect.outcome.after.clone();
-        commit
-            .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))
-    };
-    let asked = match &applied.merged {
-        Some(merged) => repository.may_roll_back(merged.intent.branch(), &written(merged)?),
-        None => repository.is_nowhere_else(&written(&applied.applied)?),
-    };
-    match asked {
+    let effect = applied.merged.as_ref().unwrap_or(&applied.applied);
+    let written = effect.outcome.after.clone();
+    let written = written
+        .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
+    let base = applied.proposed.ground.base.branch.as_deref();
+    match repository.may_roll_back(effect.intent.branch(), &written, base) {
         Err(RepositoryError::NeedsRevert { branch, .. }) => Ok(branch),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Problem::new(Code::NotInState, "the branch can simply be rolled back")),

@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -96,35 +97,49 @@ fn listen_to(file: &Path) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(ears, Interest::READABLE)
 }
 
-/// Looks whenever it rings, until nobody wants to know.
-async fn tell(ears: Option<AsyncFd<OwnedFd>>, readers: SqlitePool, told: watch::Sender<Waiting>) {
-    let every = if ears.is_some() { SURE_EVERY } else { DEAF_EVERY };
+/// Looks whenever it rings, until nobody wants to know. What could not be looked at is looked at
+/// again.
+async fn tell(
+    mut ears: Option<AsyncFd<OwnedFd>>,
+    readers: SqlitePool,
+    told: watch::Sender<Waiting>,
+) {
+    let (mut rang, mut failed) = (false, false);
     loop {
-        let rang = tokio::select! {
-            () = rung(ears.as_ref()) => true,
-            () = tokio::time::sleep(every) => false,
+        let every = if ears.is_some() && !failed { SURE_EVERY } else { DEAF_EVERY };
+        tokio::select! {
+            heard = rung(ears.as_ref()) => {
+                rang = true;
+                // The file is gone, and with it what could be heard.
+                ears = ears.filter(|_| heard);
+            }
+            () = tokio::time::sleep(every) => {}
             () = told.closed() => return,
-        };
-        match inbox::waiting_runs(&readers).await {
+        }
+        let looked = inbox::waiting_runs(&readers).await;
+        failed = looked.is_err();
+        match looked {
+            Err(_) if readers.is_closed() => return,
+            Err(_) => continue,
             Ok(runs) if runs.is_empty() => {}
             Ok(runs) => drop(told.send_replace(Waiting { runs: Arc::new(runs), rang })),
-            // Closed, or for a moment unreadable.
-            Err(_) if readers.is_closed() => return,
-            Err(_) => {}
         }
+        rang = false;
     }
 }
 
-async fn rung(ears: Option<&AsyncFd<OwnedFd>>) {
+/// Waits until it rings; false if it never will again.
+async fn rung(ears: Option<&AsyncFd<OwnedFd>>) -> bool {
     let Some(ears) = ears else { return std::future::pending().await };
-    match ears.readable().await {
-        Ok(mut ready) => {
-            let mut drained = [0_u8; 4096];
-            while rustix::io::read(ears, &mut drained).is_ok() {}
-            ready.clear_ready();
-        }
-        Err(_) => std::future::pending().await,
+    let Ok(mut ready) = ears.readable().await else { return false };
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(ears, &mut buffer);
+    let mut lasts = true;
+    while let Ok(event) = events.next() {
+        lasts &= !event.events().contains(inotify::ReadFlags::IGNORED);
     }
+    ready.clear_ready();
+    lasts
 }
 
 /// Tells when to look into the inbox of a run.

@@ -120,39 +120,32 @@ impl Repository {
         done(already)
     }
 
-    /// Asks, without writing, whether the branch can be taken back from `expected` as it is.
+    /// Asks, without writing, whether the branch can be taken back from `expected` as it is, and
+    /// whether that would take the change back: not where it has come into `base` meanwhile, the
+    /// branch that the change was made for, by whoever.
     ///
     /// # Errors
-    /// What [`Repository::carry_out`] would answer to such a rollback.
-    pub fn may_roll_back(&self, branch: &str, expected: &ObjectId) -> Result<(), RepositoryError> {
+    /// What [`Repository::carry_out`] would answer to such a rollback, and
+    /// [`RepositoryError::NeedsRevert`] for `base`.
+    pub fn may_roll_back(
+        &self,
+        branch: &str,
+        expected: &ObjectId,
+        base: Option<&str>,
+    ) -> Result<(), RepositoryError> {
         self.check_branch(branch)?;
         match self.branch(branch)? {
             Some(tip) if tip == *expected => {
-                self.refuse_checked_out(branch, || format!("revert {expected}"))
+                self.refuse_checked_out(branch, || format!("revert {expected}"))?;
             }
-            tip => Err(self.built_upon(branch, expected, tip)?),
+            tip => return Err(self.built_upon(branch, expected, tip)?),
         }
-    }
-
-    /// Asks whether a commit that was applied has come into another branch: whoever took it there, it
-    /// stays there when its own branch goes.
-    ///
-    /// # Errors
-    /// [`RepositoryError::NeedsRevert`] for such a branch.
-    pub fn is_nowhere_else(&self, commit: &ObjectId) -> Result<(), RepositoryError> {
-        let contains = format!("--contains={commit}");
-        let listed = self
-            .refs_git("for-each-ref")
-            .args([contains.as_str(), "--format=%(objectname) %(refname)", "refs/heads/"])
-            .long()
-            .text()?;
-        let mut elsewhere = listed.lines().filter_map(|line| line.split_once(' '));
-        match elsewhere.find(|(_, branch)| !branch.starts_with(BRANCH_PREFIX)) {
-            Some((tip, branch)) => {
-                let tip = parse_id(tip.as_bytes(), "for-each-ref")?;
-                Err(RepositoryError::NeedsRevert { branch: branch.to_owned(), tip })
+        let Some(base) = base.filter(|base| *base != branch) else { return Ok(()) };
+        match self.branch(base)? {
+            Some(tip) if self.is_ancestor(expected, &tip)? => {
+                Err(RepositoryError::NeedsRevert { branch: base.to_owned(), tip })
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 

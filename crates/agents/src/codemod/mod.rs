@@ -33,8 +33,6 @@ pub const FILE_BYTES_MAX: u64 = 4 << 20;
 pub const RULE_BYTES_MAX: usize = 256 << 10;
 /// Most files that are named in a report's `errors`.
 pub const ERRORS_MAX: usize = 200;
-/// How the cause of a file begins that could not be written.
-const UNWRITTEN: &str = "cannot be written: ";
 /// Largest request that [`resident`] reads: a rule in which every byte is escaped, and a path.
 const REQUEST_BYTES_MAX: u64 = 6 * RULE_BYTES_MAX as u64 + (64 << 10);
 
@@ -55,6 +53,9 @@ pub struct CodemodReport {
     /// Files with matches that could not be written.
     #[serde(default)]
     pub files_unwritten: u64,
+    /// The first of them, escaped, and why it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_unwritten: Option<String>,
 }
 
 /// A path that was left as it was.
@@ -86,26 +87,25 @@ pub enum CodemodError {
         id: String,
     },
     /// Matches that are not rewritten.
-    #[error("{} of {} files with matches could not be written, the first: {}",
-        report.files_unwritten, report.files_unwritten + report.files_changed, first(report))]
+    #[error("{unwritten} of {matched} files with matches could not be written, the first: {first}")]
     Unwritten {
-        /// What was done and what was not.
-        report: Box<CodemodReport>,
+        /// How many were not written.
+        unwritten: u64,
+        /// Files with matches.
+        matched: u64,
+        /// One that was not, escaped, and why not.
+        first: String,
     },
     /// The directory cannot be read.
     #[error("the directory to rewrite cannot be opened")]
     Root(#[source] std::io::Error),
 }
 
-fn first(report: &CodemodReport) -> String {
-    let first = report.errors.iter().find(|left| left.cause.starts_with(UNWRITTEN));
-    first.map_or_else(String::new, |left| format!("{}: {}", left.path, left.cause))
-}
-
 impl From<CodemodError> for Problem {
     fn from(error: CodemodError) -> Self {
         let code = match error {
-            CodemodError::Root(_) | CodemodError::Unwritten { .. } => Code::SessionLost,
+            CodemodError::Root(_) => Code::SessionLost,
+            CodemodError::Unwritten { .. } => Code::DriverFailed,
             _ => Code::RequestInvalid,
         };
         Self::new(code, chain(&error)).at(Some("rule".to_owned()))
@@ -146,7 +146,11 @@ pub fn resident() -> i32 {
     };
     match run(&input.rule, Path::new(&input.root)) {
         Ok(report) => match (print(&report), report.files_unwritten) {
-            (0, 1..) => complain(1, &CodemodError::Unwritten { report: Box::new(report) }),
+            (0, unwritten @ 1..) => {
+                let matched = unwritten + report.files_changed;
+                let first = report.first_unwritten.unwrap_or_default();
+                complain(1, &CodemodError::Unwritten { unwritten, matched, first })
+            }
             (code, _) => code,
         },
         Err(error @ CodemodError::Root(_)) => complain(1, &error),
@@ -181,7 +185,8 @@ fn chain(error: &dyn Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    escape_bytes(text.as_bytes())
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    escape_bytes(lines.collect::<Vec<_>>().join("; ").as_bytes())
 }
 
 struct Rewriting {
@@ -207,9 +212,13 @@ impl Rewriting {
             let replaced = place.replace(rewritten.text.as_bytes(), file.mode);
             match &replaced {
                 Ok(()) => self.report.files_changed += 1,
-                Err(_) => self.report.files_unwritten += 1,
+                Err(error) => {
+                    self.report.files_unwritten += 1;
+                    let path = escape_bytes(place.path().as_os_str().as_bytes());
+                    self.report.first_unwritten.get_or_insert(format!("{path}: {error}"));
+                }
             }
-            replaced.map_err(|error| format!("{UNWRITTEN}{error}"))?;
+            replaced.map_err(|error| format!("cannot be written: {error}"))?;
         }
         Ok(())
     }

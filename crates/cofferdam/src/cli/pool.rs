@@ -25,7 +25,7 @@ pub(crate) struct Args {
 enum Command {
     /// Make the pool, or after a boot make it ready again
     Create {
-        /// Bytes, or with K, M, G or T [default: as before, else a quarter of what is free, at most 64G]
+        /// Bytes, or with K, M, G or T; 1G at least [default: as before, else a quarter of what is free, at most 64G]
         #[arg(long, value_parser = bytes)]
         size: Option<u64>,
     },

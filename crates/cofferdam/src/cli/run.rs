@@ -233,8 +233,7 @@ impl Args {
             }
             (Driver::Patch, _, Some(from)) => {
                 let file = edge.cwd.join(from);
-                let is_path =
-                    from.contains("./") || [".diff", ".patch"].iter().any(|it| from.ends_with(it));
+                let is_path = from.starts_with('/') || from.contains("./");
                 let from = match file.is_file() || is_path {
                     true => PatchSource::Text(read(&file)?),
                     false => PatchSource::Revision(from.clone()),

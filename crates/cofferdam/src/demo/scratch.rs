@@ -152,6 +152,11 @@ fn random() -> String {
 
 /// A clone of what is committed, made as everything of git's is made here.
 fn clone(source: &Path, target: &Path) -> Result<(), Problem> {
+    if !source.join(".git").exists() && !source.join("HEAD").exists() {
+        let detail = format!("{} is not the top of a git repository", source.display());
+        return Err(Problem::new(Code::NotARepository, detail)
+            .hint("go to the top of a repository, or name one with --repo"));
+    }
     let git = Git::find(&path_variable())?;
     git.clone_of(source, target).map_err(|error| {
         let detail = format!("no scratch clone can be made: {error}");

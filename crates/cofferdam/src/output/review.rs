@@ -70,20 +70,25 @@ pub(crate) fn summary(screen: &Screen, view: &RunView) -> String {
 /// The same, and what can be done with the run.
 pub(crate) fn shown(screen: &Screen, view: &RunView) -> String {
     let mut out = summary(screen, view);
-    let run = &view.run;
-    let next = match view.state.as_str() {
+    if let Some(next) = next(&view.state, view.run.as_str()) {
+        let _ = writeln!(out, "{:<10} {next}", "next");
+    }
+    out
+}
+
+/// What can be done with a run in this state; nothing with one that is over.
+fn next(state: &str, run: &str) -> Option<String> {
+    Some(match state {
         "awaiting_approval" => format!("cofferdam review {run}"),
         "applied" => {
             format!("cofferdam merge {run} --into BRANCH, or cofferdam rollback {run}")
         }
         "merged" => format!("cofferdam rollback {run}"),
-        "rolled_back" | "unchanged" | "rejected" | "stopped" | "failed" | "completed" => {
-            return out;
+        "preparing" | "working" | "checking" | "applying" | "merging" | "rolling_back" => {
+            format!("cofferdam resume {run}, or cofferdam stop {run}")
         }
-        _ => format!("cofferdam resume {run}, or cofferdam stop {run}"),
-    };
-    let _ = writeln!(out, "{:<10} {next}", "next");
-    out
+        _ => return None,
+    })
 }
 
 /// Everything that an answer should rest on.
@@ -203,5 +208,32 @@ fn status_text(screen: &Screen, check: &CheckResult) -> String {
 pub(crate) fn plain_source(source: &RepositorySource) -> String {
     match source {
         RepositorySource::Path(text) | RepositorySource::Url(text) => text.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cofferdam_contract::events::EndState;
+
+    use super::super::words;
+    use super::next;
+
+    #[test]
+    fn nothing_is_said_to_be_possible_with_what_is_over() {
+        for state in [
+            EndState::Refused,
+            EndState::Failed,
+            EndState::Cancelled,
+            EndState::OutOfBudget,
+            EndState::Expired,
+            EndState::Interrupted,
+            EndState::Rejected,
+            EndState::Unchanged,
+            EndState::Closed,
+        ] {
+            assert_eq!(next(&words(&state).replace(' ', "_"), "run_1"), None, "{state:?}");
+        }
+        assert_eq!(next("awaiting_approval", "run_1").unwrap(), "cofferdam review run_1");
+        assert!(next("working", "run_1").unwrap().contains("stop run_1"));
     }
 }

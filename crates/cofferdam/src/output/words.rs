@@ -5,8 +5,11 @@ use serde::Serialize;
 
 /// What a name is in JSON, with spaces.
 pub(crate) fn words(name: &impl Serialize) -> String {
-    let value = serde_json::to_value(name).unwrap_or_default();
-    value.as_str().unwrap_or_default().replace('_', " ")
+    match serde_json::to_value(name) {
+        Ok(serde_json::Value::String(name)) => name.replace('_', " "),
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
 }
 
 /// How many walls stand, and which do not.

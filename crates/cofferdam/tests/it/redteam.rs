@@ -13,7 +13,7 @@ const NOBODY: u32 = 65534;
 /// A host lacks some of what controls need. More than that is no test of anything.
 const SKIPPED_MAX: usize = 12;
 /// What a flat session does not have, or what nothing holds there.
-const NOT_IN_FLAT: [&str; 10] = [
+const NOT_IN_FLAT: [&str; 11] = [
     "resources.memory-files",
     "neighbour.shm",
     "neighbour.arguments",
@@ -21,6 +21,7 @@ const NOT_IN_FLAT: [&str; 10] = [
     "neighbour.socket-file",
     "neighbour.server",
     "neighbour.datagrams",
+    "neighbour.locks",
     "neighbour.shared-memory",
     "neighbour.messages",
     "left.shm",

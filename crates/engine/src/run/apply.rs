@@ -142,12 +142,9 @@ pub(super) async fn rollback(live: &Live, phase: &Applied) -> Result<Turned, Pro
     let expected = expected
         .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
     let asked = (branch.clone(), expected.clone());
-    let was_merged = phase.merged.is_some();
+    let base = phase.proposed.ground.base.branch.clone();
     live.with_repository(move |repository| {
-        if !was_merged {
-            repository.is_nowhere_else(&asked.1)?;
-        }
-        repository.may_roll_back(&asked.0, &asked.1)
+        repository.may_roll_back(&asked.0, &asked.1, base.as_deref())
     })
     .await?;
     let restore = effect.outcome.before.clone();

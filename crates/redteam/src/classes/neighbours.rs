@@ -109,6 +109,9 @@ fn lockable() -> io::Result<Vec<PathBuf>> {
 }
 
 fn lock_bits(files: &[PathBuf], text: &[u8]) -> io::Result<Kept> {
+    if files.len() < text.len() * 8 {
+        return Err(io::Error::other("there are too few files in /usr/bin"));
+    }
     let is_set = |at: usize| text.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
     let mut held = Vec::new();
     for (_, file) in files.iter().enumerate().filter(|(at, _)| is_set(*at)) {

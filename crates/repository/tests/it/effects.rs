@@ -201,7 +201,18 @@ fn a_rollback_of_what_others_built_upon_needs_a_revert() {
         matches!(&error, RepositoryError::NeedsRevert { tip: at, .. } if *at == tip),
         "{error}"
     );
-    assert!(repository.may_roll_back("refs/heads/main", &commit).is_err());
+    assert!(repository.may_roll_back("refs/heads/main", &commit, None).is_err());
+    // Nor its own branch, as if that took it back: it was made for the one that has it now.
+    let asked = |base| repository.may_roll_back(BRANCH, &commit, base);
+    let error = asked(Some("refs/heads/main")).unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::NeedsRevert { branch, tip: at }
+            if *at == tip && branch == "refs/heads/main"),
+        "{error}"
+    );
+    for other in [None, Some(BRANCH), Some("refs/heads/none")] {
+        asked(other).unwrap();
+    }
     let tree = broker.revert_tree(&repository, &tip, &commit).unwrap().clean().unwrap();
     fixture.git(&["revert", "--no-edit", commit.as_str()]);
     assert_eq!(tree, fixture.rev("HEAD^{tree}"), "as ordinary git reverts");
@@ -220,7 +231,7 @@ fn a_checked_out_branch_is_not_rolled_back() {
     let error = repository.carry_out(&rollback_intent(BRANCH, &commit, None)).unwrap_err();
     assert!(matches!(error, RepositoryError::BranchCheckedOut { .. }), "{error}");
     fixture.git(&["switch", "-q", "main"]);
-    repository.may_roll_back(BRANCH, &commit).unwrap();
+    repository.may_roll_back(BRANCH, &commit, None).unwrap();
     repository.carry_out(&rollback_intent(BRANCH, &commit, None)).unwrap();
 }
 

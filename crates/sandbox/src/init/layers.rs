@@ -11,6 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::root::{READ_ONLY_FILES, directory};
 use super::sources::{Bound, Layers};
 use crate::sys::mount::{self, Attributes};
@@ -29,12 +31,13 @@ const NOTHING: &str = "nothing";
 /// cache all the same.
 pub(super) struct Stage {
     layers: usize,
-    /// Layered directories of which only files are shown, by what they are.
-    parents: HashMap<(u64, u64), PathBuf>,
+    /// Directories of which only files are shown, and where each is layered, once it was needed.
+    parents: Vec<OwnedFd>,
+    layered: HashMap<usize, PathBuf>,
 }
 
 impl Stage {
-    pub(super) fn set() -> io::Result<Self> {
+    pub(super) fn set(parents: Vec<OwnedFd>) -> io::Result<Self> {
         let layers = Path::new(LAYERS);
         directory(layers)?;
         let room = [("size", Some("1m")), ("nr_inodes", Some("4096")), ("mode", Some("0755"))];
@@ -42,50 +45,43 @@ impl Stage {
         mount::attach(mount::create("tmpfs", &room, attributes)?, layers)?;
         let size = [("size", Some("4k")), ("nr_inodes", Some("1"))];
         put_layer(mount::create("tmpfs", &size, READ_ONLY_FILES)?, &layers.join(NOTHING))?;
-        Ok(Self { layers: 0, parents: HashMap::new() })
+        Ok(Self { layers: 0, parents, layered: HashMap::new() })
     }
 
     /// The same as a layer.
     pub(super) fn layered(&mut self, bound: &Bound) -> io::Result<OwnedFd> {
         match &bound.parent {
-            None => self.overlay(&bound.mount),
-            Some((parent, name)) => self.file_of(parent, name),
+            None if bound.is_directory => {
+                let place = self.place();
+                put_layer(&bound.mount, &place)?;
+                overlay(&place)
+            }
+            None => Err(io::Error::other("its directory cannot be had alone")),
+            Some((parent, name)) => self.file_of(*parent, name),
         }
     }
 
     /// A file out of a layered directory that is shown nowhere.
-    fn file_of(&mut self, parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-        let stat = rustix::fs::fstat(parent)?;
-        let id = (stat.st_dev, stat.st_ino);
-        let place = match self.parents.get(&id) {
+    fn file_of(&mut self, parent: usize, name: &OsStr) -> io::Result<OwnedFd> {
+        let place = match self.layered.get(&parent) {
             Some(place) => place.clone(),
             None => {
-                let overlay = self.overlay(parent)?;
+                let lower = self.place();
+                put_layer(self.parents.get(parent).ok_or(io::ErrorKind::NotFound)?, &lower)?;
                 let place = self.place();
-                put_layer(overlay, &place)?;
-                self.parents.insert(id, place.clone());
+                put_layer(overlay(&lower)?, &place)?;
+                self.layered.insert(parent, place.clone());
                 place
             }
         };
-        mount::clone_tree(&place.join(name))
-    }
-
-    fn overlay(&mut self, lower: &OwnedFd) -> io::Result<OwnedFd> {
-        let place = self.place();
-        put_layer(lower, &place)?;
-        rustix::process::chdir(LAYERS)?;
-        let lowers = format!("{}:{NOTHING}", self.layers);
-        let options = [
-            ("lowerdir", Some(lowers.as_str())),
-            ("userxattr", None),
-            ("redirect_dir", Some("nofollow")),
-        ];
-        let attributes = Attributes::MOUNT_ATTR_RDONLY
-            | Attributes::MOUNT_ATTR_NOSUID
-            | Attributes::MOUNT_ATTR_NODEV;
-        let mounted = mount::create("overlay", &options, attributes);
-        rustix::process::chdir("/")?;
-        mounted
+        // It was no link when it was looked at, and leads nowhere if it is one by now.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::open(place.join(name), flags, Mode::empty())?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+        match kind {
+            FileType::RegularFile => mount::clone_one(file.as_fd()),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn place(&mut self) -> PathBuf {
@@ -99,6 +95,24 @@ impl Stage {
         mount::detach(Path::new(LAYERS))?;
         fs::remove_dir(LAYERS)
     }
+}
+
+/// An overlay that only shows what lies at a place of the stage.
+fn overlay(lower: &Path) -> io::Result<OwnedFd> {
+    let name = lower.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    rustix::process::chdir(LAYERS)?;
+    let lowers = format!("{name}:{NOTHING}");
+    let options = [
+        ("lowerdir", Some(lowers.as_str())),
+        ("userxattr", None),
+        ("redirect_dir", Some("nofollow")),
+    ];
+    let attributes = Attributes::MOUNT_ATTR_RDONLY
+        | Attributes::MOUNT_ATTR_NOSUID
+        | Attributes::MOUNT_ATTR_NODEV;
+    let mounted = mount::create("overlay", &options, attributes);
+    rustix::process::chdir("/")?;
+    mounted
 }
 
 /// What a workspace or a cache is mounted from, as one mount.

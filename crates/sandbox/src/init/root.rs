@@ -30,11 +30,16 @@ use crate::wire::{Bytes, Groundwork, Own};
 const SKELETON: &[(&str, Option<&str>)] =
     &[("size", Some("16m")), ("nr_inodes", Some("16384")), ("mode", Some("0755"))];
 
+/// What could not be layered, and why not.
+type Shared = (PathBuf, io::Error);
+/// The mounts of a view, and the directories of its files.
+type ViewParts = (Vec<Bound>, Vec<OwnedFd>);
+
 /// A root that lacks what is one session's own.
 pub(super) struct Entered {
     view: Vec<PathBuf>,
     /// What of it is no layer.
-    shared: Vec<PathBuf>,
+    shared: Vec<Shared>,
     denials: OwnedFd,
     audited: bool,
     asked: OwnedFd,
@@ -59,7 +64,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
-    let shared = build_view(groundwork, sources.view)?;
+    let shared = build_view(groundwork, (sources.view, sources.parents))?;
     build_caches(&groundwork.limits, sources.caches)
         .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
@@ -124,20 +129,20 @@ const ROOT: &str = "a read-only skeleton";
 const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
                          that attempts are told";
 
-fn private_root(shared: &[PathBuf], audited: bool) -> Wall {
+fn private_root(shared: &[Shared], audited: bool) -> Wall {
     let root = if audited { TOLD_ROOT } else { ROOT };
     let detail =
         format!("{root}, with an allow-list of read-only, nosuid, nodev layers over the host's");
     if shared.is_empty() {
         return wall(WallName::PrivateRoot, WallStatus::Enforced, &detail);
     }
-    let names = shared.iter().take(NAMED_MAX).map(|it| it.display().to_string());
+    let names = shared.iter().take(NAMED_MAX).map(|(it, why)| format!("{} ({why})", it.display()));
     let more = shared.len().saturating_sub(NAMED_MAX);
     let more = (more > 0).then(|| format!("and {more} more"));
     let names: Vec<_> = names.chain(more).collect();
     let detail = format!(
-        "{detail}; binds and no layers, so that watches and locks of files are shared with the host, \
-         since the file system cannot be layered over: {}",
+        "{detail}; not layers but binds, so that watches and locks of files are shared with the \
+         host: {}",
         names.join(", ")
     );
     wall(WallName::PrivateRoot, WallStatus::Degraded, &detail)
@@ -192,33 +197,44 @@ fn attach(bound: &Bound) -> io::Result<()> {
     mount::attach(&bound.mount, &bound.target)
 }
 
-/// Attaches it as a layer, or as it is where the host's file system cannot be one: then false. What
-/// is the session's user's own is a layer in any case, or else a socket file of that user's could be
+fn is_out_of_reach(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
+}
+
+/// Attaches it as a layer, or as it is where it cannot be one, and then says why. A directory of the
+/// session's user's is a layer in any case, or else a socket file of that user's in it could be
 /// connected to.
-fn attach_view(bound: &Bound, stage: &mut Stage) -> io::Result<bool> {
+fn attach_view(bound: &Bound, stage: &mut Stage) -> io::Result<Option<io::Error>> {
     let owner = rustix::fs::fstat(&bound.mount)?.st_uid;
     match stage.layered(bound) {
         Ok(layered) => {
             place(&bound.target, bound.is_directory)?;
             mount::attach(layered, &bound.target)?;
-            Ok(true)
+            Ok(None)
         }
-        Err(error) if owner == rustix::process::getuid().as_raw() => Err(error),
-        Err(_) => attach(bound).map(|()| false),
+        Err(error) if bound.is_directory && owner == rustix::process::getuid().as_raw() => {
+            Err(error)
+        }
+        Err(why) => attach(bound).map(|()| Some(why)),
     }
 }
 
 /// Returns what could not be layered.
-fn build_view(groundwork: &Groundwork, view: Vec<Bound>) -> Built<Vec<PathBuf>> {
+fn build_view(groundwork: &Groundwork, sources: ViewParts) -> Built<Vec<Shared>> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
     };
-    let mut stage = Stage::set().map_err(at(Path::new("/")))?;
+    let (view, parents) = sources;
+    let mut stage = Stage::set(parents).map_err(at(Path::new("/")))?;
     let mut shared = Vec::new();
     for bound in view {
-        if !attach_view(&bound, &mut stage).map_err(at(&bound.target))? {
-            shared.push(bound.target);
+        match attach_view(&bound, &mut stage) {
+            Ok(None) => {}
+            Ok(Some(why)) => shared.push((bound.target, why)),
+            // A place that the session's user cannot get to.
+            Err(error) if bound.is_beneath && is_out_of_reach(&error) => {}
+            Err(error) => return Err(at(&bound.target)(error)),
         }
     }
     stage.strike().map_err(at(Path::new("/")))?;

@@ -3,6 +3,7 @@
 //! Opened where the host can be seen: in the launcher when it is root, else in init before its
 //! root is private. Every mount is already as it will be inside; only places are missing.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -26,8 +27,10 @@ pub(crate) struct Bound {
     pub(super) target: PathBuf,
     pub(super) mount: OwnedFd,
     pub(super) is_directory: bool,
-    /// Of a file of the view: the directory that it is in, and its name there.
-    pub(super) parent: Option<(OwnedFd, OsString)>,
+    /// Of a file of the view: which of the parents it is in, and its name there.
+    pub(super) parent: Option<(usize, OsString)>,
+    /// It is mounted beneath a directory of the view, where perhaps nobody can get.
+    pub(super) is_beneath: bool,
 }
 
 /// What the workspace is mounted from.
@@ -46,6 +49,8 @@ pub(crate) enum Layers {
 /// What of the host every session sees.
 pub(crate) struct ViewSources {
     pub(super) view: Vec<Bound>,
+    /// Directories of which the view has files: only a directory can be a layer.
+    pub(super) parents: Vec<OwnedFd>,
     pub(super) devices: Vec<Bound>,
     /// Language caches, and where they go.
     pub(super) caches: Vec<(PathBuf, OwnedFd)>,
@@ -57,14 +62,20 @@ impl ViewSources {
         let points: Vec<PathBuf> = mount::points()
             .map_err(failed(Some(WallName::PrivateRoot), "reading the host's mounts"))?
             .collect();
-        let mut view = Vec::new();
+        let (mut view, mut parents) = (Vec::new(), Parents::default());
         for (source, target) in &groundwork.binds {
             let (source, target) = (source.as_path(), target.as_path());
-            view.extend(bind(source, target, READ_ONLY)?.map(with_parent(source)).transpose()?);
+            let Some(mut bound) = bind(source, target, READ_ONLY)? else { continue };
+            // What is mounted on a file is not in its directory.
+            if !bound.is_directory && !points.iter().any(|point| point == source) {
+                bound.parent = parents.find(source);
+            }
+            view.push(bound);
             // A layer shows one file system.
             for point in points.iter().filter(|it| *it != source) {
                 if let Ok(rest) = point.strip_prefix(source) {
-                    view.extend(bind(point, &target.join(rest), READ_ONLY)?);
+                    let bound = bind(point, &target.join(rest), READ_ONLY)?;
+                    view.extend(bound.map(|bound| Bound { is_beneath: true, ..bound }));
                 }
             }
         }
@@ -81,14 +92,13 @@ impl ViewSources {
             Ok((target.to_path(), opened?))
         });
         let caches = caches.collect::<Built<_>>()?;
-        Ok(Self { view, devices, caches })
+        Ok(Self { view, parents: parents.opened, devices, caches })
     }
 
     /// The descriptors that a child must keep.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let all = || self.view.iter().chain(&self.devices);
-        let parents = all().filter_map(|bound| bound.parent.as_ref()).map(|(parent, _)| parent);
-        let bound = all().map(|bound| &bound.mount).chain(parents);
+        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
+        let bound = bound.chain(&self.parents);
         bound.chain(self.caches.iter().map(|(_, cache)| cache)).map(AsRawFd::as_raw_fd)
     }
 }
@@ -178,7 +188,8 @@ fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bo
         mount::restrict(mount.as_fd(), attributes)?;
         let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode);
         let is_directory = kind.is_dir();
-        Ok(Bound { target: target.to_owned(), mount, is_directory, parent: None })
+        let target = target.to_owned();
+        Ok(Bound { target, mount, is_directory, parent: None, is_beneath: false })
     });
     match opened {
         Ok(bound) => Ok(Some(bound)),
@@ -197,28 +208,35 @@ fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bo
     }
 }
 
-/// Adds to a file the directory that it is in: only a directory can be a layer.
-fn with_parent(source: &Path) -> impl FnOnce(Bound) -> Built<Bound> {
-    move |bound| {
-        let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
-            return Ok(bound);
-        };
-        if bound.is_directory {
-            return Ok(bound);
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = rustix::fs::open(parent, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .and_then(|parent| mount::clone_one(parent.as_fd()))
-            .and_then(|mount| {
-                mount::make_private(mount.as_fd())?;
-                mount::restrict(mount.as_fd(), READ_ONLY)?;
-                Ok(mount)
-            });
-        let action = format!("opening the directory of {}", bound.target.display());
-        let parent = opened.map_err(failed(Some(WallName::PrivateRoot), &action))?;
-        Ok(Bound { parent: Some((parent, name.to_owned())), ..bound })
+/// The directories of files, each opened once.
+#[derive(Default)]
+struct Parents {
+    opened: Vec<OwnedFd>,
+    by_path: HashMap<PathBuf, Option<usize>>,
+}
+
+impl Parents {
+    /// Where the directory of a file is among them, and the file's name there. None where it cannot
+    /// be had alone: without privilege nothing is taken apart that is mounted beneath it
+    /// (mount_namespaces(7), locked mounts).
+    fn find(&mut self, source: &Path) -> Option<(usize, OsString)> {
+        let (path, name) = (source.parent()?, source.file_name()?);
+        let at = *self.by_path.entry(path.to_owned()).or_insert_with(|| {
+            self.opened.push(alone(path).ok()?);
+            Some(self.opened.len() - 1)
+        });
+        Some((at?, name.to_owned()))
     }
+}
+
+/// A directory without what is mounted beneath it.
+fn alone(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty())?;
+    let mount = mount::clone_one(opened.as_fd())?;
+    mount::make_private(mount.as_fd())?;
+    mount::restrict(mount.as_fd(), READ_ONLY)?;
+    Ok(mount)
 }
 
 /// EPERM says that mounts cannot be cloned at all; EACCES that this path cannot be reached.

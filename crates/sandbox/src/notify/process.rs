@@ -17,7 +17,7 @@ const NAME_BYTES_MAX: usize = 256;
 /// some microseconds.
 const ANCESTORS_MAX: usize = 256;
 /// How often a line is looked for: a parent may end while it is followed.
-const LOOKS_MAX: usize = 4;
+const LOOKS_MAX: usize = 2;
 /// Enough of a `/proc` file for every line that is read here.
 const PROC_BYTES_MAX: u64 = 8192;
 

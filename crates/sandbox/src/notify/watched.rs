@@ -167,7 +167,8 @@ impl Shared {
         let changed = {
             let mut state = lock(&self.state);
             let (facts, seen_at) = (Facts::default(), inner.moment());
-            if state.calls.none_runs() && state.unresolved.len() < RECORDS_MAX {
+            let is_nobodys = state.calls.none_runs() && state.calls.only().is_none();
+            if is_nobodys && state.unresolved.len() < RECORDS_MAX {
                 // A program can be quicker than the word that it was started.
                 state.unresolved.push(Unresolved { refused, facts, seen_at });
                 true
@@ -250,7 +251,12 @@ impl Shared {
         what(&mut state.calls);
         let mut joined = false;
         for waiting in std::mem::take(&mut state.unresolved) {
-            joined |= state.see(waiting.refused, waiting.facts, waiting.seen_at);
+            // What no process is known of is nobody's until it is given up waiting.
+            if waiting.facts.line.pids.is_empty() {
+                state.unresolved.push(waiting);
+            } else {
+                joined |= state.see(waiting.refused, waiting.facts, waiting.seen_at);
+            }
         }
         joined
     }

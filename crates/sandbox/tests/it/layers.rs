@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,7 +13,11 @@ use cofferdam_sandbox::Launcher;
 use cofferdam_sandbox::view::Bind;
 use rustix::fs::FlockOperation;
 
+use crate::rootless::{as_nobody, is_clean};
 use crate::support::{Open, Site, call, is_root, launcher, text, wait_until};
+
+/// A user whose files are not those of nobody, as whom those of others appear.
+const ORDINARY: u32 = 1000;
 
 /// Watches the first argument, says `ready`, and tells how often it was opened until `go` is
 /// written to.
@@ -171,5 +177,23 @@ fn what_cannot_be_layered_is_bound_and_the_report_names_it() {
     let walls = &open.session.report().walls;
     let wall = walls.iter().find(|wall| wall.name == WallName::PrivateRoot).unwrap();
     assert_eq!(wall.status, WallStatus::Degraded, "{wall:?}");
-    assert!(wall.detail.ends_with(": /opt/stacked"), "{wall:?}");
+    assert!(wall.detail.contains("host: /opt/stacked ("), "{wall:?}");
+}
+
+/// What is mounted beneath a directory an ordinary user cannot take apart from it
+/// (mount_namespaces(7)): files in `/etc` of any container, say.
+#[test]
+fn what_an_ordinary_user_cannot_layer_does_not_keep_a_session_from_opening() {
+    if !is_root() {
+        return;
+    }
+    with_own_mounts();
+    mount(&["--bind", "/etc/hostname", "/etc/hosts"]);
+    mount(&["-t", "tmpfs", "none", "/usr/local/games"]);
+    let (mut command, dir) = as_nobody();
+    chown(dir.path().join("tmp"), Some(ORDINARY), Some(ORDINARY)).unwrap();
+    let test = "walls::directories_of_tools_are_listed_from_the_top";
+    let output = command.uid(ORDINARY).gid(ORDINARY).args(["--exact", test]).output().unwrap();
+    let said = text(&output.stdout) + &text(&output.stderr);
+    assert!(output.status.success() && is_clean(&said, test), "{said}");
 }
