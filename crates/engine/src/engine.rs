@@ -26,8 +26,6 @@ use crate::view::RunView;
 /// How soon a look into an inbox that failed is repeated. A stop must have ended everything within
 /// 200 ms.
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// How often a holder looks after grants: what was asked for, and what is due to end.
-const GRANTS_EVERY: Duration = Duration::from_millis(250);
 /// How often whoever gave a command to a holder looks for the answer.
 const ANSWER_EVERY: Duration = Duration::from_millis(5);
 
@@ -249,7 +247,6 @@ impl Engine {
         };
         tokio::spawn(async move {
             let mut inbox = parts.journal.inbox(&run);
-            let mut every = tokio::time::interval(GRANTS_EVERY);
             let mut look = true;
             loop {
                 let waiting = match look {
@@ -269,7 +266,7 @@ impl Engine {
                 look = !desk.attend(waiting);
                 look |= tokio::select! {
                     _ = inbox.rings() => true,
-                    _ = every.tick() => false,
+                    () = tokio::time::sleep(desk.rests_for()) => false,
                 };
             }
         })

@@ -250,6 +250,19 @@ impl Done {
     }
 }
 
+#[test]
+fn a_session_is_not_told_a_path_of_the_host_that_it_did_not_name() {
+    let lab = Lab::new("");
+    let data = lab.data().display().to_string();
+    let kind = format!("read:{data}");
+    lab.world.run(&["grant", &lab.session, &kind, "--reason", "a test"]).expect(0);
+    let told = lab.exec(&["cat", "/run/cofferdam/grants.jsonl"]).expect(0);
+    assert!(told.contains("\"kind\":\"read:/grants/ro/data\""), "{told}");
+    assert!(!told.contains(&data), "{told}");
+    // For people it has the name that they gave.
+    assert!(lab.world.run(&["grants"]).expect(0).contains(&data));
+}
+
 /// A whole run that asks, is given by its profile, uses it, and carries that in its evidence.
 #[test]
 fn what_a_run_was_given_is_in_its_evidence() {

@@ -55,6 +55,18 @@ pub struct Granted {
     pub uses: u64,
 }
 
+impl Granted {
+    /// What the session is told that it may do: a path by its place inside, unless it named the path
+    /// itself.
+    pub fn told(&self) -> String {
+        match (&self.kind, &self.place, &self.request) {
+            (GrantKind::Read(_), Some(place), None) => format!("read:{place}"),
+            (GrantKind::Write(_), Some(place), None) => format!("write:{place}"),
+            (kind, ..) => kind.to_string(),
+        }
+    }
+}
+
 /// A grant was not given.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -97,6 +97,11 @@ impl GrantBook {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether anything is given at this moment.
+    pub(super) fn lends(&self) -> bool {
+        !self.lock().live.is_empty()
+    }
+
     pub(crate) fn session(&self) -> &SessionId {
         self.open.session()
     }
@@ -140,7 +145,7 @@ impl GrantBook {
         }
         self.enter(&granted, class);
         self.open.tell(&GrantNote::Granted {
-            kind: granted.kind.to_string(),
+            kind: granted.told(),
             grant: granted.grant.clone(),
             place: granted.place.clone(),
             expires_at: granted.expires_at,
@@ -335,7 +340,7 @@ impl GrantBook {
             ),
         };
         self.open.tell(&GrantNote::Ended {
-            kind: granted.kind.to_string(),
+            kind: granted.told(),
             grant: granted.grant.clone(),
             why: why.to_owned(),
         });

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cofferdam_contract::events::{EventBody, GrantEvent, GrantRefused};
 use cofferdam_contract::grant::{GrantNote, GrantRef};
@@ -22,6 +23,11 @@ use crate::command::{Command, Given};
 use crate::engine::Outcome;
 use crate::parts::Parts;
 use crate::sessions::OpenSession;
+
+/// How often is looked where something is given: it ends by the clock.
+const LENDING: Duration = Duration::from_millis(20);
+/// How often a session that has nothing is heard.
+const LISTENING: Duration = Duration::from_millis(250);
 
 /// The desk of one held run.
 pub(crate) struct Desk {
@@ -75,6 +81,12 @@ impl Desk {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<GrantBook>>> {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long until the book has to be looked after again.
+    pub(crate) fn rests_for(&self) -> Duration {
+        let lends = self.lock().as_ref().is_some_and(|book| book.lends());
+        if lends { LENDING } else { LISTENING }
     }
 
     /// Looks after the book and answers what waits; false if that is being done, and what waits has
