@@ -88,11 +88,7 @@ fn write_maps(pid: i32, user: (u32, u32), groups: &[(u32, u32)]) -> io::Result<(
 
 /// A user namespace in which the user `owner` of what is on disk is `host`, and groups are others.
 pub(super) fn mapping(owner: u32, groups: &[(u32, u32)], host: u32) -> io::Result<OwnedFd> {
-    let Some(Child { pid, .. }) = process::clone_into(libc::CLONE_NEWUSER)? else {
-        loop {
-            std::thread::sleep(std::time::Duration::from_secs(3600));
-        }
-    };
+    let Child { pid, .. } = sleeper()?;
     let opened = write_maps(pid, (owner, host), groups)
         .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
     process::signal(pid, Signal::KILL);
@@ -100,4 +96,53 @@ pub(super) fn mapping(owner: u32, groups: &[(u32, u32)], host: u32) -> io::Resul
         rustix::process::waitpid(rustix::process::Pid::from_raw(pid), WaitOptions::empty());
     reaped?;
     Ok(opened?.into())
+}
+
+/// A process in a user namespace of its own, which does nothing. It dies with this one.
+fn sleeper() -> io::Result<Child> {
+    let parent = rustix::process::getpid();
+    if let Some(child) = process::clone_into(libc::CLONE_NEWUSER)? {
+        return Ok(child);
+    }
+    let tied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // It died before that.
+    if tied.is_err() || rustix::process::getppid() != Some(parent) {
+        process::exit(70);
+    }
+    loop {
+        std::thread::sleep(std::time::Duration::from_secs(3600));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    use super::{process, sleeper};
+
+    /// As when a launcher is killed between the two.
+    #[test]
+    fn what_sleeps_dies_with_who_waits_for_it() {
+        let (hangs_up, held) = rustix::pipe::pipe().unwrap();
+        match process::fork().unwrap() {
+            None => {
+                let slept = sleeper();
+                process::exit(i32::from(slept.is_err()))
+            }
+            Some(parent) => {
+                drop(held);
+                let (_, status) =
+                    rustix::process::waitpid(Some(parent), rustix::process::WaitOptions::empty())
+                        .unwrap()
+                        .unwrap();
+                assert_eq!(status.exit_status(), Some(0));
+            }
+        }
+        // Both held the other end. The bound is for a broken test, not for a slow machine.
+        let mut polled = [PollFd::from_borrowed_fd(hangs_up.as_fd(), PollFlags::empty())];
+        let within = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut polled, Some(&within)).unwrap(), 1, "it is still there");
+    }
 }
