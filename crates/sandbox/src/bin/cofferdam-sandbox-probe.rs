@@ -243,6 +243,8 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             Ok("slept".to_owned())
         }
         ["daemon", marker] => daemon("beat", marker).map(|()| "started".to_owned()),
+        ["headless-daemon", marker] => daemon("headless", marker).map(|()| "started".to_owned()),
+        ["headless", marker] => headless(marker),
         ["trying-daemon", marker] => daemon("try", marker).map(|()| "started".to_owned()),
         ["try", marker] => keep_trying(marker),
         ["beat", marker] => beat(marker),
@@ -327,6 +329,20 @@ fn beat(marker: &str) -> std::io::Result<String> {
         file.write_all(b".")?;
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Beats in a process whose first thread is gone, and not before it is.
+fn headless(marker: &str) -> std::io::Result<String> {
+    let marker = marker.to_owned();
+    std::thread::spawn(move || {
+        while !std::fs::read_to_string("/proc/self/stat").is_ok_and(|it| it.contains(") Z ")) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        beat(&marker)
+    });
+    // SAFETY: ends this thread and no other; what it has on its stack is never used again.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    Err(std::io::Error::other("a thread does not outlive its end"))
 }
 
 /// Starts itself twice, for ever; what cannot be started is tried again.

@@ -152,9 +152,8 @@ pub(crate) fn kill(init: i32, what: impl Fn() -> Box<dyn Holds>) -> (u64, bool) 
     let mut killed = std::collections::HashSet::new();
     for _ in 0..ROUNDS {
         let what = what();
-        let dead = |it: &Entry| matches!(it.state, b'Z' | b'X');
         let mut found = session(init);
-        found.retain(|it| !dead(it) && what.holds(it.pid));
+        found.retain(|it| !it.is_dead() && what.holds(it.pid));
         if found.is_empty() {
             return (killed.len() as u64, true);
         }

@@ -21,17 +21,23 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) struct Entry {
     pub(crate) pid: i32,
     pub(crate) parent: i32,
-    /// As in `/proc/PID/stat`.
+    /// As in `/proc/PID/stat`, of the thread that is the most alive.
     pub(crate) state: u8,
 }
 
 impl Entry {
-    fn is_dead(self) -> bool {
+    pub(crate) fn is_dead(self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 
     fn is_stopped(self) -> bool {
         matches!(self.state, b'T' | b't')
+    }
+
+    /// Of two threads of one process.
+    fn livelier(self, other: Self) -> Self {
+        let liveliness = |it: Self| 2 * u8::from(!it.is_dead()) - u8::from(it.is_stopped());
+        if liveliness(other) > liveliness(self) { other } else { self }
     }
 }
 
@@ -50,7 +56,19 @@ pub(super) fn own() -> i32 {
 
 /// One process; none if it is gone.
 pub(crate) fn read(pid: i32) -> Option<Entry> {
-    parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)
+    let first = parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    // What the kernel says of a process it says of its first thread, which can exit before the
+    // others (pthread_exit(3)), or stop before them.
+    if !first.is_dead() && !first.is_stopped() {
+        return Some(first);
+    }
+    Some(threads(pid).fold(first, Entry::livelier))
+}
+
+/// The threads of a process, as if each were one.
+fn threads(pid: i32) -> impl Iterator<Item = Entry> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(move |task| parse(pid, &fs::read(task.path().join("stat")).ok()?))
 }
 
 /// `PID (NAME) STATE PARENT …`, where the name may hold anything, parentheses too.
@@ -159,6 +177,16 @@ mod tests {
         assert_eq!(entry, Some(Entry { pid: 7, parent: 5, state: b'S' }));
         assert_eq!(parse(7, b"7 (a"), None);
         assert_eq!(parse(7, b"7 (a)"), None);
+    }
+
+    #[test]
+    fn the_liveliest_thread_speaks_for_its_process() {
+        let thread = |state| Entry { pid: 2, parent: 1, state };
+        for (states, expected) in [("ZS", b'S'), ("ZT", b'T'), ("TtR", b'R'), ("ZX", b'Z')] {
+            let threads = states.bytes().map(thread);
+            let state = threads.reduce(Entry::livelier).map(|it| it.state);
+            assert_eq!(state, Some(expected), "{states}");
+        }
     }
 
     #[test]

@@ -25,9 +25,12 @@ struct Found(HashMap<(u64, u64), u64>);
 pub(super) fn beneath(top: i32) -> (u64, u64) {
     let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
     for process in processes_beneath(top) {
-        let of = Path::new("/proc").join(process.to_string());
-        found.open(&of.join("fd"));
-        found.mapped(&of.join("maps"), &in_memory);
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let threads: Vec<_> = tasks.map(|task| task.path()).collect();
+        // A thread can have descriptors of its own (unshare(2), CLONE_FILES), and the first one, of
+        // which the process itself tells, can be gone. Memory they share, as long as they are there.
+        threads.iter().for_each(|thread| found.open(&thread.join("fd")));
+        threads.iter().any(|thread| found.mapped(&thread.join("maps"), &in_memory));
     }
     let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     (bytes, found.0.len() as u64)
@@ -70,9 +73,9 @@ impl Found {
     }
 
     /// `START-END PERMS OFFSET MAJOR:MINOR INODE PATH (deleted)`: how much of it is on disk, the line
-    /// does not say, so that all up to the end of what is mapped counts.
-    fn mapped(&mut self, maps: &Path, in_memory: &HashSet<u64>) {
-        let Ok(lines) = fs::read(maps) else { return };
+    /// does not say, so that all up to the end of what is mapped counts. False if there is nothing at all.
+    fn mapped(&mut self, maps: &Path, in_memory: &HashSet<u64>) -> bool {
+        let lines = fs::read(maps).unwrap_or_default();
         for line in String::from_utf8_lossy(&lines).lines() {
             let Some((file, bytes)) = mapping(line) else { continue };
             if !in_memory.contains(&file.0) {
@@ -80,6 +83,7 @@ impl Found {
                 *known = bytes.max(*known);
             }
         }
+        !lines.is_empty()
     }
 }
 
@@ -166,6 +170,33 @@ mod tests {
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
         child.wait().unwrap();
+    }
+
+    /// Python whose second thread holds a file that is gone: alone, or apart from the first.
+    #[test]
+    fn what_another_thread_than_the_first_holds_is_found() {
+        let program = "import ctypes, os, sys, tempfile, threading, time\n\
+            call = ctypes.CDLL(None).syscall\n\
+            def hold():\n\
+            \x20if sys.argv[1] == 'apart': assert call(272, 0x400) == 0\n\
+            \x20file = tempfile.TemporaryFile(dir=sys.argv[2])\n\
+            \x20file.write(b'1' * 100000); file.flush(); os.fsync(file.fileno())\n\
+            \x20if sys.argv[1] == 'alone':\n\
+            \x20\x20while ') Z ' not in open('/proc/self/stat').read(): time.sleep(0.001)\n\
+            \x20os.write(1, b'.'); time.sleep(600)\n\
+            threading.Thread(target=hold).start()\n\
+            call(60, 0) if sys.argv[1] == 'alone' else time.sleep(600)";
+        for how in ["alone", "apart"] {
+            let mut python = std::process::Command::new("python3");
+            python.args(["-c", program, how, env!("CARGO_MANIFEST_DIR")]);
+            let mut child = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
+            let own = i32::try_from(std::process::id()).unwrap();
+            let (bytes, _) = super::beneath(own);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(bytes >= 100_000, "{how}: {bytes}");
+        }
     }
 
     #[test]

@@ -53,6 +53,29 @@ fn a_daemon_dies_although_another_call_runs() {
     assert_eq!(beating(&open), 1);
 }
 
+/// The kernel shows such a process as dead (pthread_exit(3)), which it is not.
+#[test]
+fn a_process_whose_first_thread_is_gone_dies_with_its_call() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
+    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    let count = "for it in /proc/[0-9]*; do \
+                 grep -q ') Z ' $it/stat && test $(ls $it/task | wc -l) -gt 1 && echo; \
+                 done 2>/dev/null | wc -l";
+    let left = || text(&open.sh(count).stdout).trim().parse::<u32>().unwrap();
+    let headless = |marker| probe(&["headless-daemon", marker]);
+    assert_eq!(open.start(headless("/workspace/stray")).wait().exit_code, Some(0));
+    assert_eq!(left(), 0);
+    // Control: asked for in the background, it stays, until that is stopped.
+    let started = open.start(CallSpec { background: true, ..headless("/workspace/stays") });
+    let stopper = started.stopper();
+    assert_eq!(started.wait().exit_code, Some(0));
+    assert_eq!(left(), 1);
+    stopper.stop();
+    wait_until("what it left is gone", || left() == 0);
+}
+
 #[test]
 fn stopping_a_call_in_the_background_stops_what_it_left() {
     let launcher = launcher();
