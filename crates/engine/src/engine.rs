@@ -371,12 +371,13 @@ impl Engine {
         Ok(settled)
     }
 
-    /// Asks for the inverse of a run's change on top of the branch that it was merged into: what a
-    /// rollback becomes once others have built upon it. A proposal of its own, with a gate and an
-    /// approval of its own.
+    /// Asks for the inverse of a run's change on top of the branch that has it: what a rollback
+    /// becomes once others have built upon it, or have themselves brought it to where it was made
+    /// for. A proposal of its own, with a gate and an approval of its own.
     ///
     /// # Errors
-    /// `not_in_state` unless the run was merged; the refusal of the new request.
+    /// `not_in_state` where it can simply be rolled back, or is in no branch; the refusal of the new
+    /// request.
     pub async fn admit_revert(&self, run: &RunId, by: PrincipalId) -> Result<Admitting, Problem> {
         let (State::Applied(applied) | State::Merged(applied)) = fold(&self.events(run, 0).await?)?
         else {
@@ -477,12 +478,9 @@ fn fold(events: &[Event]) -> Result<State, Problem> {
 /// The branch that the inverse of a change belongs on: only where others have built upon what was
 /// written, or brought it to where it was made for, does it mean anything.
 fn built_upon(repository: &Repository, applied: &Applied) -> Result<String, Problem> {
-    let effect = applied.merged.as_ref().unwrap_or(&applied.applied);
-    let written = effect.outcome.after.clone();
-    let written = written
-        .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
+    let effect = applied.latest();
     let base = applied.proposed.ground.base.branch.as_deref();
-    match repository.may_roll_back(effect.intent.branch(), &written, base) {
+    match repository.may_roll_back(effect.intent.branch(), &effect.written()?, base) {
         Err(RepositoryError::NeedsRevert { branch, .. }) => Ok(branch),
         Err(error) => Err(error.into()),
         Ok(()) => Err(Problem::new(Code::NotInState, "the branch can simply be rolled back")),

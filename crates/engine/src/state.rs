@@ -29,6 +29,7 @@ use cofferdam_contract::events::{
     Admitted, ApprovalEvent, BaseCommit, Checked, EffectEvent, EffectIntent, EffectOutcome, End,
     EndState, EventBody, RunEvent, Worked,
 };
+use cofferdam_contract::problem::{Code, Problem};
 
 use crate::command::CommandKind;
 
@@ -92,6 +93,13 @@ pub struct Applied {
     pub merged: Option<Effect>,
 }
 
+impl Applied {
+    /// The latest effect: the merge if there was one, else the branch.
+    pub fn latest(&self) -> &Effect {
+        self.merged.as_ref().unwrap_or(&self.applied)
+    }
+}
+
 /// An effect that happened.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Effect {
@@ -99,6 +107,18 @@ pub struct Effect {
     pub intent: EffectIntent,
     /// After.
     pub outcome: EffectOutcome,
+}
+
+impl Effect {
+    /// The commit that was written.
+    ///
+    /// # Errors
+    /// `journal_corrupt` where the record lacks it.
+    pub fn written(&self) -> Result<ObjectId, Problem> {
+        let commit = self.outcome.after.clone();
+        commit
+            .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))
+    }
 }
 
 /// A further effect on an applied run is under way.

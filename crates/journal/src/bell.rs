@@ -164,3 +164,19 @@ impl Inbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{listen_to, rung};
+
+    #[tokio::test]
+    async fn a_touched_file_rings_and_one_that_is_gone_never_will_again() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let ears = listen_to(file.path()).unwrap();
+        file.as_file().set_modified(std::time::SystemTime::now()).unwrap();
+        assert!(rung(Some(&ears)).await);
+        // Closed here as well, it is gone, and no longer only out of its directory.
+        drop(file);
+        assert!(!rung(Some(&ears)).await);
+    }
+}

@@ -5,7 +5,6 @@
 //! that the effect depends on; the repository looks first and compares before it swaps, so that
 //! doing an intent again after a crash changes nothing more.
 
-use cofferdam_contract::digest::ObjectId;
 use cofferdam_contract::events::{
     EffectEvent, EffectFailure, EffectIntent, End, EndState, EventBody, RunEvent,
 };
@@ -107,7 +106,7 @@ pub(super) async fn merge(
         let detail = format!("{branch} is protected by {}", ruling.rule);
         return Err(Problem::new(Code::BranchProtected, detail));
     }
-    let commit = applied_commit(phase)?;
+    let commit = phase.applied.written()?;
     let message =
         format!("merge {} into {into}\n\nCofferdam-Run: {}\n", run_branch(live), live.run);
     let (author, at) = (by.clone(), live.parts.clock.now());
@@ -129,18 +128,10 @@ pub(super) async fn merge(
     Ok(Turned::Events(vec![EventBody::Effect(EffectEvent::Intended(intent))]))
 }
 
-fn applied_commit(phase: &Applied) -> Result<ObjectId, Problem> {
-    let commit = phase.applied.outcome.after.clone();
-    commit.ok_or_else(|| Problem::new(Code::JournalCorrupt, "the applied commit is not recorded"))
-}
-
 /// Records the intent to take back the latest effect: the merge if there was one, else the branch.
 pub(super) async fn rollback(live: &Live, phase: &Applied) -> Result<Turned, Problem> {
-    let effect = phase.merged.as_ref().unwrap_or(&phase.applied);
-    let branch = effect.intent.branch().to_owned();
-    let expected = effect.outcome.after.clone();
-    let expected = expected
-        .ok_or_else(|| Problem::new(Code::JournalCorrupt, "the written commit is not recorded"))?;
+    let effect = phase.latest();
+    let (branch, expected) = (effect.intent.branch().to_owned(), effect.written()?);
     let asked = (branch.clone(), expected.clone());
     let base = phase.proposed.ground.base.branch.clone();
     live.with_repository(move |repository| {

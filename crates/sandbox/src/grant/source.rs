@@ -134,9 +134,9 @@ impl Source {
 
     /// A mount of one file system shows what lies under other mounts, which nobody looked at.
     fn nothing_mounted_beneath(&self) -> Result<(), SandboxError> {
-        let mut points = mount::points()
+        let points = mount::points()
             .map_err(|error| refused(format!("the host's mounts cannot be read: {error}")))?;
-        if points.any(|point| point != self.path && point.starts_with(&self.path)) {
+        if points.iter().any(|point| *point != self.path && point.starts_with(&self.path)) {
             return Err(refused("another file system is mounted beneath it: grant that by itself"));
         }
         Ok(())

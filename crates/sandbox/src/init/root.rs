@@ -32,8 +32,6 @@ const SKELETON: &[(&str, Option<&str>)] =
 
 /// What could not be layered, and why not.
 type Shared = (PathBuf, io::Error);
-/// The mounts of a view, and the directories of its files.
-type ViewParts = (Vec<Bound>, Vec<OwnedFd>);
 
 /// A root that lacks what is one session's own.
 pub(super) struct Entered {
@@ -64,7 +62,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
-    let shared = build_view(groundwork, (sources.view, sources.parents))?;
+    let shared = build_view(groundwork, sources.view, sources.parents)?;
     build_caches(&groundwork.limits, sources.caches)
         .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
@@ -220,12 +218,15 @@ fn attach_view(bound: &Bound, stage: &mut Stage) -> io::Result<Option<io::Error>
 }
 
 /// Returns what could not be layered.
-fn build_view(groundwork: &Groundwork, sources: ViewParts) -> Built<Vec<Shared>> {
+fn build_view(
+    groundwork: &Groundwork,
+    view: Vec<Bound>,
+    parents: Vec<OwnedFd>,
+) -> Built<Vec<Shared>> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
     };
-    let (view, parents) = sources;
     let mut stage = Stage::set(parents).map_err(at(Path::new("/")))?;
     let mut shared = Vec::new();
     for bound in view {

@@ -59,9 +59,8 @@ pub(crate) struct ViewSources {
 impl ViewSources {
     /// Opens everything. With a mapping, what is the supervisor's in a cache is the session's.
     pub(crate) fn open(groundwork: &Groundwork, mapping: Option<&OwnedFd>) -> Built<Self> {
-        let points: Vec<PathBuf> = mount::points()
-            .map_err(failed(Some(WallName::PrivateRoot), "reading the host's mounts"))?
-            .collect();
+        let points = mount::points()
+            .map_err(failed(Some(WallName::PrivateRoot), "reading the host's mounts"))?;
         let (mut view, mut parents) = (Vec::new(), Parents::default());
         for (source, target) in &groundwork.binds {
             let (source, target) = (source.as_path(), target.as_path());

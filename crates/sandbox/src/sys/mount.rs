@@ -143,11 +143,10 @@ pub(crate) fn detach(path: &Path) -> io::Result<()> {
 }
 
 /// Where something is mounted, as this process sees it.
-pub(crate) fn points() -> io::Result<impl Iterator<Item = PathBuf>> {
+pub(crate) fn points() -> io::Result<Vec<PathBuf>> {
     let mounts = std::fs::read("/proc/self/mountinfo")?;
     let point = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescaped);
-    let points: Vec<PathBuf> = mounts.split(|byte| *byte == b'\n').filter_map(point).collect();
-    Ok(points.into_iter())
+    Ok(mounts.split(|byte| *byte == b'\n').filter_map(point).collect())
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
@@ -184,5 +183,6 @@ mod tests {
     fn what_mountinfo_escapes_is_read_as_it_was() {
         assert_eq!(unescaped(b"/a\\040b\\134c"), Path::new("/a b\\c"));
         assert_eq!(unescaped(b"/a\\04"), Path::new("/a\\04"));
+        assert_eq!(unescaped(b"/plain"), Path::new("/plain"));
     }
 }

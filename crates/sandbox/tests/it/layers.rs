@@ -118,11 +118,16 @@ fn two_sessions_do_not_share_a_lock() {
     });
 }
 
-/// Gives this thread, and what it starts, mounts of its own; they go with it.
-fn with_own_mounts() {
+/// Gives this thread, and what it starts, mounts of its own, which go with it. False without
+/// privilege, which has none to give.
+fn with_own_mounts() -> bool {
+    if !is_root() {
+        return false;
+    }
     // SAFETY: no descriptors are unshared, and nothing here relies on a shared root or directory.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
     mount(&["--make-rprivate", "/"]);
+    true
 }
 
 fn mount(args: &[&str]) {
@@ -131,10 +136,9 @@ fn mount(args: &[&str]) {
 
 #[test]
 fn what_is_mounted_beneath_a_directory_is_seen_in_it() {
-    if !is_root() {
+    if !with_own_mounts() {
         return;
     }
-    with_own_mounts();
     let mut site = Site::new();
     let tools = site.path("tools");
     fs::create_dir_all(tools.join("a b/deep")).unwrap();
@@ -152,10 +156,9 @@ fn what_is_mounted_beneath_a_directory_is_seen_in_it() {
 
 #[test]
 fn what_cannot_be_layered_is_bound_and_the_report_names_it() {
-    if !is_root() {
+    if !with_own_mounts() {
         return;
     }
-    with_own_mounts();
     let mut site = Site::new();
     for name in ["a", "b", "one", "two"] {
         fs::create_dir(site.path(name)).unwrap();
@@ -184,10 +187,9 @@ fn what_cannot_be_layered_is_bound_and_the_report_names_it() {
 /// (mount_namespaces(7)): files in `/etc` of any container, say.
 #[test]
 fn what_an_ordinary_user_cannot_layer_does_not_keep_a_session_from_opening() {
-    if !is_root() {
+    if !with_own_mounts() {
         return;
     }
-    with_own_mounts();
     mount(&["--bind", "/etc/hostname", "/etc/hosts"]);
     mount(&["-t", "tmpfs", "none", "/usr/local/games"]);
     let (mut command, dir) = as_nobody();
