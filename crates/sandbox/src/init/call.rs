@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::process::Pid;
 
 use crate::spec::{NotStarted, Resident};
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     /// The Landlock layer that each call puts on.
     layer: Layer,
     residents: &'static [Resident],
+    /// The session's own null device.
+    null: OwnedFd,
 }
 
 impl Shared {
@@ -40,7 +43,19 @@ impl Shared {
         residents: &'static [Resident],
     ) -> io::Result<Self> {
         let plain = Variables::of(&environment, &[])?;
-        Ok(Self { socket, environment, plain, layer, residents })
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        let null = rustix::fs::open("/dev/null", flags, Mode::empty())?;
+        Ok(Self { socket, environment, plain, layer, residents, null })
+    }
+
+    /// A call's descriptor, or the session's null device for that of the host: through it the host's
+    /// own file could be watched and locked.
+    fn own<'a>(&'a self, descriptor: &'a OwnedFd) -> BorrowedFd<'a> {
+        let is_null = rustix::fs::fstat(descriptor).is_ok_and(|it| {
+            FileType::from_raw_mode(it.st_mode) == FileType::CharacterDevice
+                && it.st_rdev == rustix::fs::makedev(1, 3)
+        });
+        if is_null { self.null.as_fd() } else { descriptor.as_fd() }
     }
 }
 
@@ -75,7 +90,7 @@ pub(super) fn start(
     order: &Order,
     descriptors: &[OwnedFd],
 ) -> Result<Begun, NotStarted> {
-    let standard: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let standard: Vec<BorrowedFd<'_>> = descriptors.iter().map(|it| shared.own(it)).collect();
     let birth = encode(&FromInit::Started { call: order.call.clone() });
     let (Ok(standard), Ok(birth)) = (standard.try_into(), birth) else {
         return Err(NotStarted::NoRoom);

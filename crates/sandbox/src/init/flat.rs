@@ -113,7 +113,7 @@ fn reach(groundwork: &Groundwork, own: &Own, places: &Places<'_>) -> Reach {
         list: Vec::new(),
         read,
         in_place: Vec::new(),
-        devices: DEVICES.iter().map(PathBuf::from).collect(),
+        devices: DEVICES.iter().map(|it| Path::new("/dev").join(it.name)).collect(),
         write: vec![own.workspace_path.to_path(), places.home(), places.temporary()],
         // There is no namespace of mounts to put anything into.
         lent: Vec::new(),

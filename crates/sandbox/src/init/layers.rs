@@ -12,9 +12,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::root::{READ_ONLY_FILES, directory};
-use super::sources::{Bound, Layers};
+use super::sources::{Bound, Layers, Origin, part};
 use crate::sys::mount::{self, Attributes};
 
 /// Where layers are for the moment of a mount.
@@ -31,13 +32,13 @@ const NOTHING: &str = "nothing";
 /// cache all the same.
 pub(super) struct Stage {
     layers: usize,
-    /// Directories of which only files are shown, and where each is layered, once it was needed.
-    parents: Vec<OwnedFd>,
-    layered: HashMap<usize, PathBuf>,
+    /// Directories of which parts are shown, where each is once it was needed, and where layered.
+    ancestors: Vec<OwnedFd>,
+    placed: HashMap<usize, (PathBuf, Result<PathBuf, Errno>)>,
 }
 
 impl Stage {
-    pub(super) fn set(parents: Vec<OwnedFd>) -> io::Result<Self> {
+    pub(super) fn set(ancestors: Vec<OwnedFd>) -> io::Result<Self> {
         let layers = Path::new(LAYERS);
         directory(layers)?;
         let room = [("size", Some("1m")), ("nr_inodes", Some("4096")), ("mode", Some("0755"))];
@@ -45,43 +46,50 @@ impl Stage {
         mount::attach(mount::create("tmpfs", &room, attributes)?, layers)?;
         let size = [("size", Some("4k")), ("nr_inodes", Some("1"))];
         put_layer(mount::create("tmpfs", &size, READ_ONLY_FILES)?, &layers.join(NOTHING))?;
-        Ok(Self { layers: 0, parents, layered: HashMap::new() })
+        Ok(Self { layers: 0, ancestors, placed: HashMap::new() })
     }
 
-    /// The same as a layer.
+    /// A part of the view as a layer, or as a part of one: one for each would take twice the time to
+    /// open a session and to end one.
     pub(super) fn layered(&mut self, bound: &Bound) -> io::Result<OwnedFd> {
-        match &bound.parent {
-            None if bound.is_directory => {
+        match &bound.origin {
+            Origin::Ancestor(ancestor, path) => {
+                let (_, layered) = self.ancestor(*ancestor)?;
+                let part = mounted_part(&layered?, path, bound.is_directory)?;
+                mount::clone_one(part.as_fd())
+            }
+            Origin::Mount(mount) if bound.is_directory => {
                 let place = self.place();
-                put_layer(&bound.mount, &place)?;
+                put_layer(mount, &place)?;
                 overlay(&place)
             }
-            None => Err(io::Error::other("its directory cannot be had alone")),
-            Some((parent, name)) => self.file_of(*parent, name),
+            Origin::Mount(_) => Err(io::Error::other("its directory cannot be had alone")),
         }
     }
 
-    /// A file out of a layered directory that is shown nowhere.
-    fn file_of(&mut self, parent: usize, name: &OsStr) -> io::Result<OwnedFd> {
-        let place = match self.layered.get(&parent) {
-            Some(place) => place.clone(),
-            None => {
-                let lower = self.place();
-                put_layer(self.parents.get(parent).ok_or(io::ErrorKind::NotFound)?, &lower)?;
-                let place = self.place();
-                put_layer(overlay(&lower)?, &place)?;
-                self.layered.insert(parent, place.clone());
-                place
+    /// A part of the view as it is.
+    pub(super) fn plain(&mut self, bound: &Bound) -> io::Result<OwnedFd> {
+        match &bound.origin {
+            Origin::Ancestor(ancestor, path) => {
+                let (plain, _) = self.ancestor(*ancestor)?;
+                let part = mounted_part(&plain, path, bound.is_directory)?;
+                mount::clone_one(part.as_fd())
             }
-        };
-        // It was no link when it was looked at, and leads nowhere if it is one by now.
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::open(place.join(name), flags, Mode::empty())?;
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
-        match kind {
-            FileType::RegularFile => mount::clone_one(file.as_fd()),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
+            Origin::Mount(mount) => mount.try_clone(),
         }
+    }
+
+    /// Where an ancestor is, and where it is layered.
+    fn ancestor(&mut self, ancestor: usize) -> io::Result<(PathBuf, Result<PathBuf, Errno>)> {
+        if let Some(placed) = self.placed.get(&ancestor) {
+            return Ok(placed.clone());
+        }
+        let (plain, over) = (self.place(), self.place());
+        put_layer(self.ancestors.get(ancestor).ok_or(io::ErrorKind::NotFound)?, &plain)?;
+        let layered = overlay(&plain).and_then(|layered| put_layer(layered, &over)).map(|()| over);
+        let layered = layered.map_err(|why| Errno::from_io_error(&why).unwrap_or(Errno::IO));
+        self.placed.insert(ancestor, (plain.clone(), layered.clone()));
+        Ok((plain, layered))
     }
 
     fn place(&mut self) -> PathBuf {
@@ -94,6 +102,18 @@ impl Stage {
     pub(super) fn strike(self) -> io::Result<()> {
         mount::detach(Path::new(LAYERS))?;
         fs::remove_dir(LAYERS)
+    }
+}
+
+/// What lies at `path` beneath a place, if it is what it was when it was looked at.
+fn mounted_part(place: &Path, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(place, flags, Mode::empty())?;
+    let part = part(directory.as_fd(), path)?;
+    match FileType::from_raw_mode(rustix::fs::fstat(&part)?.st_mode) {
+        FileType::RegularFile if !is_directory => Ok(part),
+        FileType::Directory if is_directory => Ok(part),
+        _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 

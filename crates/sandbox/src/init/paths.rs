@@ -15,18 +15,39 @@ pub(super) const TOLD: &str = "/run/cofferdam/grants.jsonl";
 /// Writable beside the workspace: scratch file systems of the session's own.
 pub(crate) const SCRATCH: &[&str] = &["/tmp", HOME, "/dev/shm"];
 
-/// Devices that a program may expect; those that the host lacks are left out.
-pub(super) const DEVICES: &[&str] =
-    &["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
+/// A character device.
+pub(super) struct Device {
+    pub(super) name: &'static str,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+}
+
+const fn device(name: &'static str, major: u32, minor: u32) -> Device {
+    Device { name, major, minor }
+}
+
+/// Devices in `/dev` that a program may expect, numbered as in the kernel's
+/// `Documentation/admin-guide/devices.txt`. Of the host's those are left out that it lacks.
+pub(super) const DEVICES: &[Device] = &[
+    device("null", 1, 3),
+    device("zero", 1, 5),
+    device("full", 1, 7),
+    device("random", 1, 8),
+    device("urandom", 1, 9),
+    device("tty", 5, 0),
+];
 
 /// Links in `/dev`, from where to what.
 pub(super) const DEVICE_LINKS: &[(&str, &str)] = &[
-    ("/dev/fd", "/proc/self/fd"),
-    ("/dev/stdin", "/proc/self/fd/0"),
-    ("/dev/stdout", "/proc/self/fd/1"),
-    ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/ptmx", "pts/ptmx"),
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
 ];
+
+/// Places in `/dev` for file systems of the session's own.
+pub(super) const DEVICE_DIRECTORIES: &[&str] = &["pts", "shm"];
 
 /// Files of `/proc` that tell of the host or steer it: an empty device lies over them.
 pub(super) const MASKED_FILES: &[&str] = &[

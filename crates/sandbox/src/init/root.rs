@@ -15,8 +15,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::layers::{Stage, mounted};
 use super::paths::{
-    ASKED, DENIALS, DEVICE_LINKS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES,
-    MASKED_DIRECTORIES, MASKED_FILES, READ_ONLY, RUN, SCRATCH, TOLD,
+    ASKED, DENIALS, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES, MASKED_DIRECTORIES,
+    MASKED_FILES, READ_ONLY, RUN, SCRATCH, TOLD,
 };
 use super::sources::{Bound, Layers, ViewSources, WorkspaceSources};
 use super::{Built, Footing, failed, wall};
@@ -38,6 +38,7 @@ pub(super) struct Entered {
     view: Vec<PathBuf>,
     /// What of it is no layer.
     shared: Vec<Shared>,
+    own_devices: bool,
     denials: OwnedFd,
     audited: bool,
     asked: OwnedFd,
@@ -59,10 +60,11 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
         .map_err(failed(wall, "entering the private root"))?;
     build_proc(&proc).map_err(failed(wall, "building /proc"))?;
     let view: Vec<PathBuf> = sources.view.iter().map(|it| it.target.clone()).collect();
-    build_devices(sources.devices).map_err(failed(wall, "building /dev"))?;
+    let own_devices = sources.devices.are_own();
+    sources.devices.build().map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
-    let shared = build_view(groundwork, sources.view, sources.parents)?;
+    let shared = build_view(groundwork, sources.view, sources.ancestors)?;
     build_caches(&groundwork.limits, sources.caches)
         .map_err(failed(wall, "mounting the language caches"))?;
     mask(MASKED_CONFIGURATION_FILES, MASKED_CONFIGURATION)
@@ -71,7 +73,8 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
     for place in PLACES {
         directory(Path::new(place)).map_err(failed(wall, "making places for grants"))?;
     }
-    Ok(Entered { view, shared, denials, asked, told, audited: groundwork.audited })
+    let audited = groundwork.audited;
+    Ok(Entered { view, shared, own_devices, denials, asked, told, audited })
 }
 
 /// Puts one session's own into the root and closes it.
@@ -84,7 +87,7 @@ pub(super) fn furnish(
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
-    let Entered { view, shared, denials, asked, told, audited } = entered;
+    let Entered { view, shared, own_devices, denials, asked, told, audited } = entered;
     // A read-only mount answers before Landlock, which alone tells.
     if audited {
         close_places().map_err(failed(wall, "closing the places for grants"))?;
@@ -93,7 +96,7 @@ pub(super) fn furnish(
     }
     let reach = reach(view, own.workspace_path.to_path(), audited);
     let mut walls = namespaces(cgroup_namespace);
-    walls.push(private_root(&shared, audited));
+    walls.push(private_root(&shared, own_devices, audited));
     Ok(Footing { reach, denials, asked, told, decoys, walls })
 }
 
@@ -126,11 +129,17 @@ const ROOT: &str = "a read-only skeleton";
 /// The same where Landlock's audit tells.
 const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
                          that attempts are told";
+/// What `/dev` is.
+const OWN_DEVICES: &str = "device files of its own";
+/// Without the right to make any.
+const HOSTS_DEVICES: &str = "the host's device files, which it can watch and lock";
 
-fn private_root(shared: &[Shared], audited: bool) -> Wall {
+fn private_root(shared: &[Shared], own_devices: bool, audited: bool) -> Wall {
     let root = if audited { TOLD_ROOT } else { ROOT };
-    let detail =
-        format!("{root}, with an allow-list of read-only, nosuid, nodev layers over the host's");
+    let devices = if own_devices { OWN_DEVICES } else { HOSTS_DEVICES };
+    let detail = format!(
+        "{root}, with an allow-list of read-only, nosuid, nodev layers over the host's, and {devices}"
+    );
     if shared.is_empty() {
         return wall(WallName::PrivateRoot, WallStatus::Enforced, &detail);
     }
@@ -179,7 +188,7 @@ pub(super) fn directory(path: &Path) -> io::Result<()> {
 }
 
 /// A place to put a mount on.
-fn place(path: &Path, is_directory: bool) -> io::Result<()> {
+pub(super) fn place(path: &Path, is_directory: bool) -> io::Result<()> {
     if is_directory {
         return directory(path);
     }
@@ -190,11 +199,6 @@ fn place(path: &Path, is_directory: bool) -> io::Result<()> {
     Ok(())
 }
 
-fn attach(bound: &Bound) -> io::Result<()> {
-    place(&bound.target, bound.is_directory)?;
-    mount::attach(&bound.mount, &bound.target)
-}
-
 fn is_out_of_reach(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound)
 }
@@ -203,31 +207,33 @@ fn is_out_of_reach(error: &io::Error) -> bool {
 /// session's user's is a layer in any case, or else a socket file of that user's in it could be
 /// connected to.
 fn attach_view(bound: &Bound, stage: &mut Stage) -> io::Result<Option<io::Error>> {
-    let owner = rustix::fs::fstat(&bound.mount)?.st_uid;
-    match stage.layered(bound) {
-        Ok(layered) => {
-            place(&bound.target, bound.is_directory)?;
-            mount::attach(layered, &bound.target)?;
-            Ok(None)
+    let (mounted, why) = match stage.layered(bound) {
+        Ok(layered) => (layered, None),
+        Err(why) => {
+            let plain = stage.plain(bound)?;
+            let owner = rustix::fs::fstat(&plain)?.st_uid;
+            if bound.is_directory && owner == rustix::process::getuid().as_raw() {
+                return Err(why);
+            }
+            (plain, Some(why))
         }
-        Err(error) if bound.is_directory && owner == rustix::process::getuid().as_raw() => {
-            Err(error)
-        }
-        Err(why) => attach(bound).map(|()| Some(why)),
-    }
+    };
+    place(&bound.target, bound.is_directory)?;
+    mount::attach(mounted, &bound.target)?;
+    Ok(why)
 }
 
 /// Returns what could not be layered.
 fn build_view(
     groundwork: &Groundwork,
     view: Vec<Bound>,
-    parents: Vec<OwnedFd>,
+    ancestors: Vec<OwnedFd>,
 ) -> Built<Vec<Shared>> {
     let at = |path: &Path| {
         let action = format!("building {} of the toolchain view", path.display());
         move |error| failed(Some(WallName::PrivateRoot), &action)(error)
     };
-    let mut stage = Stage::set(parents).map_err(at(Path::new("/")))?;
+    let mut stage = Stage::set(ancestors).map_err(at(Path::new("/")))?;
     let mut shared = Vec::new();
     for bound in view {
         match attach_view(&bound, &mut stage) {
@@ -274,22 +280,6 @@ fn build_caches(limits: &Limits, caches: Vec<(PathBuf, OwnedFd)>) -> io::Result<
 
 fn parent_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), directory)
-}
-
-fn build_devices(devices: Vec<Bound>) -> io::Result<()> {
-    directory(Path::new("/dev"))?;
-    for bound in devices {
-        attach(&bound)?;
-    }
-    for (path, target) in DEVICE_LINKS {
-        symlink(target, path)?;
-    }
-    directory(Path::new("/dev/pts"))?;
-    let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
-    // All instances share the host's number of terminals.
-    let modes = [("ptmxmode", Some("0666")), ("mode", Some("0620")), ("max", Some("64"))];
-    let terminals = mount::create("devpts", &modes, no_programs)?;
-    mount::attach(&terminals, Path::new("/dev/pts"))
 }
 
 fn build_proc(proc: &OwnedFd) -> io::Result<()> {
@@ -343,10 +333,18 @@ fn mask(files: &[&str], directories: &[&str]) -> io::Result<()> {
         let nothing = mount::clone_tree(Path::new("/dev/null"))?;
         mount::attach(&nothing, Path::new(path))?;
     }
+    let mut nothing: Option<&str> = None;
     for path in directories.iter().filter(exists) {
-        let options = [("size", Some("4k")), ("nr_inodes", Some("1")), ("mode", Some("0555"))];
-        let nothing = mount::create("tmpfs", &options, READ_ONLY_FILES)?;
-        mount::attach(&nothing, Path::new(path))?;
+        let mount = match nothing {
+            Some(same) => mount::clone_tree(Path::new(same))?,
+            None => {
+                let options =
+                    [("size", Some("4k")), ("nr_inodes", Some("1")), ("mode", Some("0555"))];
+                mount::create("tmpfs", &options, READ_ONLY_FILES)?
+            }
+        };
+        mount::attach(&mount, Path::new(path))?;
+        nothing = Some(path);
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! root is private. Every mount is already as it will be inside; only places are missing.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -12,9 +11,9 @@ use std::path::{Path, PathBuf};
 use cofferdam_contract::capability::WallName;
 use cofferdam_contract::mount::WorkspaceMount;
 use cofferdam_contract::path::RepoPath;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat};
 
-use super::paths::DEVICES;
+use super::devices::Devices;
 use super::{Built, failed};
 use crate::sys::mount::{self, Attributes};
 use crate::wire::{Groundwork, MountShape, Mounts, Refusal};
@@ -22,15 +21,21 @@ use crate::wire::{Groundwork, MountShape, Mounts, Refusal};
 const WRITABLE: Attributes = Attributes::MOUNT_ATTR_NOSUID.union(Attributes::MOUNT_ATTR_NODEV);
 const READ_ONLY: Attributes = WRITABLE.union(Attributes::MOUNT_ATTR_RDONLY);
 
-/// A detached mount and where it goes.
+/// A part of the view, and where it goes.
 pub(crate) struct Bound {
     pub(super) target: PathBuf,
-    pub(super) mount: OwnedFd,
     pub(super) is_directory: bool,
-    /// Of a file of the view: which of the parents it is in, and its name there.
-    pub(super) parent: Option<(usize, OsString)>,
+    pub(super) origin: Origin,
     /// It is mounted beneath a directory of the view, where perhaps nobody can get.
     pub(super) is_beneath: bool,
+}
+
+/// Where a part of the view is. A mount of its own is dear: to let go of it takes longer than to
+/// make it.
+pub(super) enum Origin {
+    /// At a path beneath one of the ancestors.
+    Ancestor(usize, PathBuf),
+    Mount(OwnedFd),
 }
 
 /// What the workspace is mounted from.
@@ -49,9 +54,9 @@ pub(crate) enum Layers {
 /// What of the host every session sees.
 pub(crate) struct ViewSources {
     pub(super) view: Vec<Bound>,
-    /// Directories of which the view has files: only a directory can be a layer.
-    pub(super) parents: Vec<OwnedFd>,
-    pub(super) devices: Vec<Bound>,
+    /// Directories of which the view has parts, which share a layer.
+    pub(super) ancestors: Vec<OwnedFd>,
+    pub(super) devices: Devices,
     /// Language caches, and where they go.
     pub(super) caches: Vec<(PathBuf, OwnedFd)>,
 }
@@ -61,27 +66,17 @@ impl ViewSources {
     pub(crate) fn open(groundwork: &Groundwork, mapping: Option<&OwnedFd>) -> Built<Self> {
         let points = mount::points()
             .map_err(failed(Some(WallName::PrivateRoot), "reading the host's mounts"))?;
-        let (mut view, mut parents) = (Vec::new(), Parents::default());
+        let (mut view, mut ancestors) = (Vec::new(), Ancestors::default());
         for (source, target) in &groundwork.binds {
             let (source, target) = (source.as_path(), target.as_path());
-            let Some(mut bound) = bind(source, target, READ_ONLY)? else { continue };
-            // What is mounted on a file is not in its directory.
-            if !bound.is_directory && !points.iter().any(|point| point == source) {
-                bound.parent = parents.find(source);
-            }
+            let Some(bound) = ancestors.bound(source, target, false)? else { continue };
             view.push(bound);
             // A layer shows one file system.
             for point in points.iter().filter(|it| *it != source) {
                 if let Ok(rest) = point.strip_prefix(source) {
-                    let bound = bind(point, &target.join(rest), READ_ONLY)?;
-                    view.extend(bound.map(|bound| Bound { is_beneath: true, ..bound }));
+                    view.extend(ancestors.bound(point, &target.join(rest), true)?);
                 }
             }
-        }
-        let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
-        let mut devices = Vec::new();
-        for device in DEVICES {
-            devices.extend(bind(Path::new(device), Path::new(device), no_programs)?);
         }
         let caches = groundwork.caches.iter().filter(|(source, _)| source.as_path().is_dir());
         let caches = caches.map(|(source, target)| {
@@ -91,14 +86,18 @@ impl ViewSources {
             Ok((target.to_path(), opened?))
         });
         let caches = caches.collect::<Built<_>>()?;
-        Ok(Self { view, parents: parents.opened, devices, caches })
+        Ok(Self { view, ancestors: ancestors.opened, devices: Devices::open()?, caches })
     }
 
     /// The descriptors that a child must keep.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
-        let bound = self.view.iter().chain(&self.devices).map(|bound| &bound.mount);
-        let bound = bound.chain(&self.parents);
-        bound.chain(self.caches.iter().map(|(_, cache)| cache)).map(AsRawFd::as_raw_fd)
+        let mounts = self.view.iter().filter_map(|bound| match &bound.origin {
+            Origin::Mount(mount) => Some(mount),
+            Origin::Ancestor(..) => None,
+        });
+        let mounts = mounts.chain(&self.ancestors);
+        let mounts = mounts.chain(self.caches.iter().map(|(_, cache)| cache));
+        mounts.map(AsRawFd::as_raw_fd).chain(self.devices.descriptors())
     }
 }
 
@@ -180,26 +179,17 @@ impl Layers {
     }
 }
 
-/// `None` where the host has no such path: what is absent cannot be reached.
-fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bound>> {
+/// A detached mount of a path. `None` where the host has no such path: what is absent cannot be
+/// reached.
+pub(super) fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<OwnedFd>> {
     let opened = mount::clone_tree(source).and_then(|mount| {
         mount::make_private(mount.as_fd())?;
         mount::restrict(mount.as_fd(), attributes)?;
-        let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&mount)?.st_mode);
-        let is_directory = kind.is_dir();
-        let target = target.to_owned();
-        Ok(Bound { target, mount, is_directory, parent: None, is_beneath: false })
+        Ok(mount)
     });
     match opened {
-        Ok(bound) => Ok(Some(bound)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-            ) && !is_missing_right(&error) =>
-        {
-            Ok(None)
-        }
+        Ok(mount) => Ok(Some(mount)),
+        Err(error) if is_out_of_reach(&error) => Ok(None),
         Err(error) => {
             let action = format!("binding {}", target.display());
             Err(failed(Some(WallName::PrivateRoot), &action)(error))
@@ -207,25 +197,74 @@ fn bind(source: &Path, target: &Path, attributes: Attributes) -> Built<Option<Bo
     }
 }
 
-/// The directories of files, each opened once.
+/// Directories that parts of the view are beneath, each opened once.
 #[derive(Default)]
-struct Parents {
+struct Ancestors {
     opened: Vec<OwnedFd>,
     by_path: HashMap<PathBuf, Option<usize>>,
 }
 
-impl Parents {
-    /// Where the directory of a file is among them, and the file's name there. None where it cannot
-    /// be had alone: without privilege nothing is taken apart that is mounted beneath it
-    /// (mount_namespaces(7), locked mounts).
-    fn find(&mut self, source: &Path) -> Option<(usize, OsString)> {
-        let (path, name) = (source.parent()?, source.file_name()?);
-        let at = *self.by_path.entry(path.to_owned()).or_insert_with(|| {
+impl Ancestors {
+    fn bound(&mut self, source: &Path, target: &Path, is_beneath: bool) -> Built<Option<Bound>> {
+        let Ok(found) = rustix::fs::stat(source) else {
+            return Ok(None);
+        };
+        let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+        let origin = match self.find(source, target, &found) {
+            Some((ancestor, path)) => Some(Origin::Ancestor(ancestor, path)),
+            None => bind(source, target, READ_ONLY)?.map(Origin::Mount),
+        };
+        let target = target.to_owned();
+        Ok(origin.map(|origin| Bound { target, is_directory, origin, is_beneath }))
+    }
+
+    /// The uppermost directory through which the session's user can get to a part of the view, and
+    /// the part's place beneath it. None where none can be had alone: without privilege nothing is
+    /// taken apart that is mounted beneath it (mount_namespaces(7), locked mounts).
+    fn find(&mut self, source: &Path, target: &Path, found: &Stat) -> Option<(usize, PathBuf)> {
+        let is_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+        candidates(source, target, is_directory).into_iter().rev().find_map(|path| {
+            let at = self.open(path)?;
+            let rest = source.strip_prefix(path).ok()?;
+            let same = part(self.opened.get(at)?.as_fd(), rest).and_then(|it| Ok(fstat(&it)?));
+            // Another is there where something is mounted, or a link is on the way.
+            let is_same =
+                same.is_ok_and(|it| (it.st_dev, it.st_ino) == (found.st_dev, found.st_ino));
+            is_same.then(|| (at, rest.to_owned()))
+        })
+    }
+
+    fn open(&mut self, path: &Path) -> Option<usize> {
+        *self.by_path.entry(path.to_owned()).or_insert_with(|| {
             self.opened.push(alone(path).ok()?);
             Some(self.opened.len() - 1)
-        });
-        Some((at?, name.to_owned()))
+        })
     }
+}
+
+/// Directories that `source` is beneath, the innermost first, as far as all may pass through them.
+/// As far, too, as the session has the same names: a mount tells of its place beneath the ancestor
+/// (`/proc/self/mountinfo`). Of a file its directory is one in any case: it is no layer by itself.
+fn candidates<'a>(source: &'a Path, target: &Path, is_directory: bool) -> Vec<&'a Path> {
+    let is_passable = |path: &Path| {
+        let mode = rustix::fs::stat(path).map(|it| Mode::from_raw_mode(it.st_mode));
+        mode.is_ok_and(|mode| mode.contains(Mode::XOTH))
+    };
+    let above = source.ancestors().zip(target.ancestors());
+    let above = above.take_while(|(one, other)| one.file_name() == other.file_name());
+    let above = above.filter_map(|(one, _)| one.parent());
+    let found: Vec<_> = above.take_while(|path| is_passable(path)).collect();
+    match source.parent() {
+        Some(parent) if found.is_empty() && !is_directory => vec![parent],
+        _ => found,
+    }
+}
+
+/// What lies at `path` beneath a directory, reached through no link.
+pub(super) fn part(directory: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(rustix::fs::openat2(directory, path, flags, Mode::empty(), resolve)?)
 }
 
 /// A directory without what is mounted beneath it.
@@ -239,8 +278,9 @@ fn alone(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// EPERM says that mounts cannot be cloned at all; EACCES that this path cannot be reached.
-fn is_missing_right(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EPERM)
+fn is_out_of_reach(error: &io::Error) -> bool {
+    let kinds = [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied];
+    kinds.contains(&error.kind()) && error.raw_os_error() != Some(libc::EPERM)
 }
 
 fn overlay(

@@ -106,6 +106,35 @@ fn a_lock_in_a_session_holds_up_nobody_else() {
     outside(LOCK, &file, || assert!(locked()));
 }
 
+/// Also the one that a call has for its standard input, which came from outside.
+#[test]
+fn device_files_are_the_sessions_own_where_they_can_be_made() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let walls = &open.session.report().walls;
+    let wall = walls.iter().find(|wall| wall.name == WallName::PrivateRoot).unwrap();
+    let said = if is_root() { "device files of its own" } else { "the host's device files" };
+    assert!(wall.detail.contains(said), "{wall:?}");
+    let use_each = "echo x > /dev/null && ! echo x 2> /dev/null > /dev/full && \
+                    for it in zero random urandom; do head -c 3 /dev/$it; done | wc -c";
+    assert_eq!(text(&open.sh(use_each).stdout), "9\n");
+    assert_eq!(open.sh("touch /dev/null").exit_code, Some(1), "its times are everybody's");
+    if !is_root() {
+        return;
+    }
+    let null = Path::new("/dev/null");
+    let look = || drop(File::open(null).unwrap());
+    for inside_name in ["/dev/null", "/proc/self/fd/0"] {
+        assert_eq!(inside(&open, WATCH, inside_name, look), "False\n", "{inside_name}");
+        // Control: what the session does with it is heard.
+        let own = || drop(open.sh("cat /dev/null"));
+        assert_eq!(inside(&open, WATCH, inside_name, own), "True\n", "{inside_name}");
+    }
+    // Control: of the host's everybody is heard.
+    assert_eq!(outside(WATCH, null, look), "True\n");
+    inside(&open, LOCK, "/dev/null", || drop(outside(LOCK, null, || ())));
+}
+
 #[test]
 fn two_sessions_do_not_share_a_lock() {
     let launcher = launcher();
@@ -116,6 +145,26 @@ fn two_sessions_do_not_share_a_lock() {
         let again = call(&["python3", "-c", LOCK, "/usr/bin/env"]);
         assert_eq!(one.start(again).wait().exit_code, Some(1));
     });
+}
+
+/// A mount tells of its place in its file system (`/proc/self/mountinfo`).
+#[test]
+fn parts_of_a_directory_share_its_layer_and_no_mount_tells_where_on_the_host_that_is() {
+    let mut site = Site::new();
+    for name in ["one", "other"] {
+        let source = site.path("hidden").join(name);
+        fs::create_dir_all(&source).unwrap();
+        site.spec.view.binds.push(Bind { source, target: Path::new("/opt").join(name) });
+    }
+    let launcher = launcher();
+    let open = site.open(&launcher);
+    let devices = text(&open.sh("stat -c %d /opt/one /opt/other /usr").stdout);
+    let devices: Vec<_> = devices.lines().collect();
+    assert_eq!(devices[0], devices[1]);
+    // Control: it is not that of another.
+    assert_ne!(devices[0], devices[2]);
+    let mounts = text(&open.run(&["cat", "/proc/self/mountinfo"]).stdout);
+    assert!(mounts.contains(" /one /opt/one ") && !mounts.contains("hidden"), "{mounts}");
 }
 
 /// Gives this thread, and what it starts, mounts of its own, which go with it. False without

@@ -1,0 +1,106 @@
+//! `/dev`: the few devices that programs expect, of the session's own where the host lets one make
+//! device files.
+//!
+//! A device file is shared with whoever else has it open: who watches it (inotify(7)) hears of them,
+//! and its locks (flock(2)) and times are the same for all. Without privilege no device can be made,
+//! nor opened through a layer (`SB_I_NODEV` of a file system that a user namespace mounts), so an
+//! ordinary user's sessions have the host's. Must never know what else is in the root.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode};
+
+use super::Built;
+use super::paths::{DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Device};
+use super::root::{directory, place};
+use super::sources::bind;
+use crate::sys::mount::{self, Attributes};
+
+const DEV: &str = "/dev";
+/// Read-only is a file system whose devices can be written all the same, not their times.
+const ATTRIBUTES: Attributes = Attributes::MOUNT_ATTR_NOSUID
+    .union(Attributes::MOUNT_ATTR_NOEXEC)
+    .union(Attributes::MOUNT_ATTR_RDONLY);
+
+pub(crate) enum Devices {
+    /// All that is in `/dev`.
+    Own(OwnedFd),
+    /// Those that the host has, and where they go.
+    Hosts(Vec<(PathBuf, OwnedFd)>),
+}
+
+impl Devices {
+    /// Opened, or made, where the host can be seen.
+    pub(super) fn open() -> Built<Self> {
+        if let Ok(own) = make() {
+            return Ok(Self::Own(own));
+        }
+        let paths = DEVICES.iter().map(|device| Path::new(DEV).join(device.name));
+        let bound = paths.filter_map(|path| {
+            let bound = bind(&path, &path, ATTRIBUTES).transpose()?;
+            Some(bound.map(|bound| (path, bound)))
+        });
+        Ok(Self::Hosts(bound.collect::<Built<_>>()?))
+    }
+
+    pub(super) fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Self::Own(directory) => vec![directory.as_raw_fd()],
+            Self::Hosts(bound) => bound.iter().map(|(_, device)| device.as_raw_fd()).collect(),
+        }
+    }
+
+    pub(super) fn are_own(&self) -> bool {
+        matches!(self, Self::Own(_))
+    }
+
+    /// Puts them into the root.
+    pub(super) fn build(self) -> io::Result<()> {
+        directory(Path::new(DEV))?;
+        match self {
+            Self::Own(own) => mount::attach(&own, Path::new(DEV))?,
+            Self::Hosts(bound) => {
+                for (path, device) in bound {
+                    place(&path, false)?;
+                    mount::attach(device, &path)?;
+                }
+                for (name, target) in DEVICE_LINKS {
+                    symlink(target, Path::new(DEV).join(name))?;
+                }
+                for name in DEVICE_DIRECTORIES {
+                    directory(&Path::new(DEV).join(name))?;
+                }
+            }
+        }
+        let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
+        // All instances share the host's number of terminals.
+        let modes = [("ptmxmode", Some("0666")), ("mode", Some("0620")), ("max", Some("64"))];
+        let terminals = mount::create("devpts", &modes, no_programs)?;
+        mount::attach(&terminals, &Path::new(DEV).join("pts"))
+    }
+}
+
+/// A directory of devices that nobody else has. Refused without CAP_MKNOD on the host (mknod(2)).
+fn make() -> io::Result<OwnedFd> {
+    let size = [("size", Some("4k")), ("nr_inodes", Some("32")), ("mode", Some("0755"))];
+    let writable = ATTRIBUTES.difference(Attributes::MOUNT_ATTR_RDONLY);
+    let own = mount::create("tmpfs", &size, writable)?;
+    for Device { name, major, minor } in DEVICES {
+        let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+        let number = rustix::fs::makedev(*major, *minor);
+        rustix::fs::mknodat(&own, *name, kind, mode, number)?;
+        // What is made has the mode that the mask leaves.
+        rustix::fs::chmodat(&own, *name, mode, AtFlags::empty())?;
+    }
+    for (name, target) in DEVICE_LINKS {
+        rustix::fs::symlinkat(*target, &own, *name)?;
+    }
+    for name in DEVICE_DIRECTORIES {
+        rustix::fs::mkdirat(&own, *name, Mode::from_raw_mode(0o755))?;
+    }
+    mount::restrict(own.as_fd(), ATTRIBUTES)?;
+    Ok(own)
+}
