@@ -31,6 +31,8 @@ pub enum WallName {
     CgroupNamespace,
     /// Own root directory, made of an allow-list.
     PrivateRoot,
+    /// Own device files.
+    Devices,
     /// System-call filter.
     Seccomp,
     /// No privilege by executing a file.

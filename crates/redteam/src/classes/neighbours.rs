@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use cofferdam_contract::capability::WallName;
@@ -19,6 +19,8 @@ use crate::probe::{Probe, Proof, code};
 use crate::scene::Scene;
 
 const LAYERS: &str = "layers over the host's files";
+const DEVICES: &str = "own device files";
+const NULL: &str = "/dev/null";
 const MOUNTS: &str = "own file systems";
 const LAYER: &str = "the workspace's own layer";
 const NET: &str = "network namespace";
@@ -84,6 +86,9 @@ pub(crate) const PROBES: &[Probe] = &[
     code("neighbour.locks", "what it says by locking files of the system, a bit each", LAYERS, Proof::Canary, |s| {
         s.say(&read_locks(&lockable()?)?)
     }).plants(|_, c| lock_bits(&lockable()?, c)).requires(WallName::PrivateRoot),
+    code("neighbour.devices", "what it says by locking a device file, a bit each", DEVICES, Proof::Canary, |s| {
+        s.say(&attempt::locked_ranges(Path::new(NULL), LOCKED_BYTES_MAX)?)
+    }).plants(|_, c| Ok(Box::new(attempt::lock_ranges(Path::new(NULL), c)?))).requires(WallName::Devices),
     code("neighbour.shared-memory", "its System V shared memory", IPC, Proof::Canary, |s| {
         s.say(&attempt::shared_memory(s.number("NUMBER"))?)
     }).plants(|s, c| Ok(Box::new(attempt::share_memory(s.number("NUMBER"), c)?))).of(WallName::IpcNamespace),

@@ -8,6 +8,7 @@
 
 mod ipc;
 mod kernel;
+mod locks;
 mod net;
 mod process;
 
@@ -18,6 +19,7 @@ pub use self::kernel::{
     bpf_map, fanotify, file_handle, io_uring, make_directory_by_i386, open_by_handle, perf_event,
     timers, type_into, user_faults,
 };
+pub use self::locks::{lock_ranges, locked_ranges};
 pub use self::net::{add_loopback_address, fast_open, loopback_up, send_many, send_without_family};
 pub use self::process::{
     KEPT_BYTES, Keeper, Namespace, become_user, clone_with, clone3_with, join_new_keyring,

@@ -10,6 +10,7 @@ use cofferdam_contract::limits::Limits;
 
 use super::probe::{Answer, attempt, call, filter, map_to_root, mount, pivot, unshare};
 use crate::filter::{program, silent_program};
+use crate::init::devices;
 use crate::launcher::Groups;
 use crate::sys::landlock;
 
@@ -29,6 +30,7 @@ pub(super) fn all() -> Vec<Wall> {
         namespace(UtsNamespace, libc::CLONE_NEWUTS, "a host name of its own"),
         namespace(CgroupNamespace, libc::CLONE_NEWCGROUP, "a view of control groups of its own"),
         tried(PrivateRoot, private_root(), "a root of its own, made of an allow-list"),
+        devices(),
         seccomp(),
         tried(NoNewPrivileges, attempt(&[&no_new_privs()]), "prctl(PR_SET_NO_NEW_PRIVS)"),
         tried(NoCapabilities, no_capabilities(), "all capability sets emptied"),
@@ -66,6 +68,18 @@ fn private_root() -> Answer {
     let private = mount("", Path::new("/"), "", libc::MS_REC | libc::MS_PRIVATE, "");
     let root = mount("tmpfs", Path::new("/tmp"), "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "");
     attempt(&[&unshare(IN_NAMESPACES), &map_to_root(), &private, &root, &pivot(c"/tmp")])
+}
+
+/// Without privilege there are the host's.
+fn devices() -> Wall {
+    let name = WallName::Devices;
+    match devices::can_be_made() {
+        Ok(()) => tried(name, Ok(()), "device files of its own"),
+        Err(error) => {
+            let detail = format!("the host's device files, which it can watch and lock: {error}");
+            Wall { name, status: WallStatus::Degraded, detail }
+        }
+    }
 }
 
 fn no_new_privs() -> impl Fn() -> libc::c_long {

@@ -11,12 +11,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use cofferdam_contract::capability::{Wall, WallName, WallStatus};
 use rustix::fs::{AtFlags, FileType, Mode};
 
-use super::Built;
 use super::paths::{DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICES, Device};
 use super::root::{directory, place};
 use super::sources::bind;
+use super::{Built, wall};
 use crate::sys::mount::{self, Attributes};
 
 const DEV: &str = "/dev";
@@ -53,8 +54,11 @@ impl Devices {
         }
     }
 
-    pub(super) fn are_own(&self) -> bool {
-        matches!(self, Self::Own(_))
+    pub(super) fn wall(&self) -> Wall {
+        match self {
+            Self::Own(_) => wall(WallName::Devices, WallStatus::Enforced, "made for the session"),
+            Self::Hosts(_) => shared(),
+        }
     }
 
     /// Puts them into the root.
@@ -81,6 +85,17 @@ impl Devices {
         let terminals = mount::create("devpts", &modes, no_programs)?;
         mount::attach(&terminals, &Path::new(DEV).join("pts"))
     }
+}
+
+/// What it means to have the host's.
+pub(super) fn shared() -> Wall {
+    let detail = "the host's own: who else uses them can be watched, and locks of them are shared";
+    wall(WallName::Devices, WallStatus::Degraded, detail)
+}
+
+/// Whether a session of this process would have its own.
+pub(crate) fn can_be_made() -> io::Result<()> {
+    make().map(drop)
 }
 
 /// A directory of devices that nobody else has. Refused without CAP_MKNOD on the host (mknod(2)).

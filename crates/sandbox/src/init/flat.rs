@@ -17,7 +17,7 @@ use cofferdam_contract::capability::{Boundary, Wall, WallName, WallStatus};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::paths::{DEVICES, MASKED_CONFIGURATION, MASKED_CONFIGURATION_FILES};
-use super::{Built, Footing, failed, wall};
+use super::{Built, Footing, devices, failed, wall};
 use crate::flat::Places;
 use crate::landlocked::Reach;
 use crate::wire::{Groundwork, Own, Refusal};
@@ -171,7 +171,7 @@ fn walls() -> Vec<Wall> {
     ];
     let absent = absent.map(|(name, detail)| wall(name, WallStatus::Absent, detail));
     let stands = stands.map(|(name, detail)| wall(name, WallStatus::Enforced, detail));
-    absent.into_iter().chain(stands).collect()
+    absent.into_iter().chain(stands).chain([devices::shared()]).collect()
 }
 
 /// Tries to reach the warden by a signal. Ending a call signals everything within reach, so this is

@@ -16,7 +16,7 @@
 //! them but the per-call one. Must never read a path of the host after its root is private.
 
 mod call;
-mod devices;
+pub(crate) mod devices;
 mod flat;
 mod layers;
 mod lockdown;

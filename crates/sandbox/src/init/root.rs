@@ -38,7 +38,7 @@ pub(super) struct Entered {
     view: Vec<PathBuf>,
     /// What of it is no layer.
     shared: Vec<Shared>,
-    own_devices: bool,
+    devices: Wall,
     denials: OwnedFd,
     audited: bool,
     asked: OwnedFd,
@@ -60,7 +60,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
         .map_err(failed(wall, "entering the private root"))?;
     build_proc(&proc).map_err(failed(wall, "building /proc"))?;
     let view: Vec<PathBuf> = sources.view.iter().map(|it| it.target.clone()).collect();
-    let own_devices = sources.devices.are_own();
+    let devices = sources.devices.wall();
     sources.devices.build().map_err(failed(wall, "building /dev"))?;
     mask_proc().map_err(failed(wall, "masking /proc"))?;
     build_scratch(&groundwork.limits).map_err(failed(wall, "mounting the scratch file systems"))?;
@@ -74,7 +74,7 @@ pub(super) fn enter(groundwork: &Groundwork, sources: ViewSources) -> Built<Ente
         directory(Path::new(place)).map_err(failed(wall, "making places for grants"))?;
     }
     let audited = groundwork.audited;
-    Ok(Entered { view, shared, own_devices, denials, asked, told, audited })
+    Ok(Entered { view, shared, devices, denials, asked, told, audited })
 }
 
 /// Puts one session's own into the root and closes it.
@@ -87,7 +87,7 @@ pub(super) fn furnish(
     let wall = Some(WallName::PrivateRoot);
     build_workspace(own, workspace).map_err(failed(None, "mounting the workspace"))?;
     let decoys = build_decoys(own).map_err(failed(wall, "laying out decoys"))?;
-    let Entered { view, shared, own_devices, denials, asked, told, audited } = entered;
+    let Entered { view, shared, devices, denials, asked, told, audited } = entered;
     // A read-only mount answers before Landlock, which alone tells.
     if audited {
         close_places().map_err(failed(wall, "closing the places for grants"))?;
@@ -96,7 +96,7 @@ pub(super) fn furnish(
     }
     let reach = reach(view, own.workspace_path.to_path(), audited);
     let mut walls = namespaces(cgroup_namespace);
-    walls.push(private_root(&shared, own_devices, audited));
+    walls.extend([private_root(&shared, audited), devices]);
     Ok(Footing { reach, denials, asked, told, decoys, walls })
 }
 
@@ -129,17 +129,10 @@ const ROOT: &str = "a read-only skeleton";
 /// The same where Landlock's audit tells.
 const TOLD_ROOT: &str = "a skeleton of the session's own that Landlock keeps from being changed, so \
                          that attempts are told";
-/// What `/dev` is.
-const OWN_DEVICES: &str = "device files of its own";
-/// Without the right to make any.
-const HOSTS_DEVICES: &str = "the host's device files, which it can watch and lock";
-
-fn private_root(shared: &[Shared], own_devices: bool, audited: bool) -> Wall {
+fn private_root(shared: &[Shared], audited: bool) -> Wall {
     let root = if audited { TOLD_ROOT } else { ROOT };
-    let devices = if own_devices { OWN_DEVICES } else { HOSTS_DEVICES };
-    let detail = format!(
-        "{root}, with an allow-list of read-only, nosuid, nodev layers over the host's, and {devices}"
-    );
+    let detail =
+        format!("{root}, with an allow-list of read-only, nosuid, nodev layers over the host's");
     if shared.is_empty() {
         return wall(WallName::PrivateRoot, WallStatus::Enforced, &detail);
     }

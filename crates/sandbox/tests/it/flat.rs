@@ -125,10 +125,10 @@ fn native_is_refused_and_says_what_helps() {
 #[ignore = "the child of where_namespaces_are_refused_flat_holds"]
 fn the_report_says_what_stands_and_what_does_not() {
     use WallName::{
-        CgroupNamespace, CleanEnvironment, ClosedDescriptors, IpcNamespace, LandlockFilesystem,
-        LandlockScopes, MountNamespace, NetworkNamespace, NoCapabilities, NoCoreDumps,
-        NoNewPrivileges, PidNamespace, PrivateKeyring, PrivateRoot, ProcessLimit, Seccomp,
-        UserNamespace, UtsNamespace,
+        CgroupNamespace, CleanEnvironment, ClosedDescriptors, Devices, IpcNamespace,
+        LandlockFilesystem, LandlockScopes, MountNamespace, NetworkNamespace, NoCapabilities,
+        NoCoreDumps, NoNewPrivileges, PidNamespace, PrivateKeyring, PrivateRoot, ProcessLimit,
+        Seccomp, UserNamespace, UtsNamespace,
     };
     let launcher = launcher();
     let open = site().open(&launcher);
@@ -137,7 +137,7 @@ fn the_report_says_what_stands_and_what_does_not() {
         (WallStatus::Enforced, &[Seccomp, NoNewPrivileges, NoCapabilities, LandlockFilesystem][..]),
         (WallStatus::Enforced, &[LandlockScopes, ClosedDescriptors, CleanEnvironment, NoCoreDumps]),
         // The mask refuses key rings.
-        (WallStatus::Degraded, &[PrivateKeyring, ProcessLimit]),
+        (WallStatus::Degraded, &[Devices, PrivateKeyring, ProcessLimit]),
         (WallStatus::Absent, &[UserNamespace, MountNamespace, PidNamespace, NetworkNamespace]),
         (WallStatus::Absent, &[IpcNamespace, UtsNamespace, CgroupNamespace, PrivateRoot]),
     ];
