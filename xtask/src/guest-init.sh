@@ -1,7 +1,8 @@
 #!/bin/sh
 # Process 1 of the guest that `cargo xtask guest` boots. Its root is this machine's, read-only; what
 # the tests write is in memory. The kernel's command line says which program, where, and what of it.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR=/mnt
+export HOME=/root TMPDIR=/mnt
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:$HOME/.cargo/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

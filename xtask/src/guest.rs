@@ -16,9 +16,30 @@ use crate::{Outcome, binaries, shell};
 
 const DIR: &str = "target/guest";
 const INIT: &str = include_str!("guest-init.sh");
-/// What depends on control groups or on the kernel's version, unless tests are named.
-const TESTS: &[&str] =
-    &["breaches::", "calls::", "deaths::", "limits::", "spares::", "strays::", "walls::"];
+/// What depends on control groups or on the kernel's version, as root and without privilege, unless
+/// tests are named.
+const TESTS: &[&str] = &[
+    "breaches::",
+    "calls::",
+    "deaths::",
+    "grants::",
+    "layers::",
+    "limits::",
+    "refused::",
+    "rootless::breaches",
+    "rootless::calls",
+    "rootless::deaths",
+    "rootless::grants",
+    "rootless::layers",
+    "rootless::limits",
+    "rootless::refusals",
+    "rootless::spares",
+    "rootless::strays",
+    "rootless::walls",
+    "spares::",
+    "strays::",
+    "walls::",
+];
 /// Where distributions put what shares a directory with a guest.
 const SHARERS: &[&str] = &["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
 /// Longest that all of it may take, as timeout(1) is told.

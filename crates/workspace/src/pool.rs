@@ -27,6 +27,10 @@ const SESSIONS: &str = "sessions";
 const TREE: &str = "tree";
 /// In a base's directory: the layers that it is made of, a line each.
 const OF: &str = "of";
+/// Beside a base, of one that could not be made: a directory with what it would have been made of, and
+/// the room that was there.
+const REFUSED: &str = "refused";
+const ROOM: &str = "room";
 
 /// A pool that is mounted.
 #[derive(Clone, Debug)]
@@ -89,13 +93,30 @@ impl Pool {
                 remove_dir(&partial).map_err(failed("remove", &partial))?;
                 return Ok(tree);
             }
+            let room_bytes = self.room_bytes();
             self.make(layers, &partial).inspect_err(|_| {
                 // It may be what filled the pool.
                 let _tried_again_by_the_next = remove_dir(&partial);
+                let _tried_again_likewise = refuse(&place, layers, room_bytes);
             })?;
             fs::rename(&partial, &place).map_err(failed_io("rename", &partial))?;
+            let _never_refused = remove_dir(&place.with_extension(REFUSED));
             return Ok(tree);
         }
+    }
+
+    /// Whether it is worth a try to have this base: not where one failed that had as much room.
+    #[must_use]
+    pub fn may_take(&self, layers: &[PathBuf]) -> bool {
+        let (place, _) = self.place(layers);
+        let room = fs::read_to_string(place.with_extension(REFUSED).join(ROOM));
+        let tried_bytes = room.ok().and_then(|it| it.parse().ok());
+        tried_bytes.is_none_or(|tried_bytes: u64| self.room_bytes() > tried_bytes)
+    }
+
+    fn room_bytes(&self) -> u64 {
+        let found = rustix::fs::statvfs(&self.dir);
+        found.map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize))
     }
 
     /// Removes bases whose layers are gone, and what a killed preparer left; how many there were.
@@ -149,6 +170,14 @@ impl Pool {
     }
 }
 
+/// Takes note that a base could not be made.
+fn refuse(place: &Path, layers: &[PathBuf], room_bytes: u64) -> Result<(), WorkspaceError> {
+    let note = place.with_extension(REFUSED);
+    make_dir(&note, 0o700)?;
+    fs::write(note.join(OF), lines(layers)).map_err(failed_io("write", &note))?;
+    fs::write(note.join(ROOM), room_bytes.to_string()).map_err(failed_io("write", &note))
+}
+
 /// Copies a layer over what a base has already.
 fn put_over(partial: &Path, layer: rustix::io::Result<Layers>) -> Result<(), WorkspaceError> {
     let layer = layer.map_err(failed("open a layer for", partial))?;
@@ -156,9 +185,9 @@ fn put_over(partial: &Path, layer: rustix::io::Result<Layers>) -> Result<(), Wor
     Copying::into(&tree).tree(&layer, b"")
 }
 
-/// Whether the layers of a base that is ready are still there.
+/// Whether the layers of a base that is ready, or was refused, are still there.
 fn is_of_something(base: &Path) -> bool {
-    let is_ready = base.extension().is_none();
+    let is_ready = base.extension().is_none_or(|it| it == REFUSED);
     let of = fs::read(base.join(OF)).unwrap_or_default();
     let mut layers = of.split(|byte| *byte == 0).filter(|line| !line.is_empty());
     is_ready

@@ -97,6 +97,9 @@ impl NativeSessions {
                 return Err(Problem::new(Code::BoundaryUnavailable, detail)
                     .hint("run cofferdam pool create, as root"));
             }
+            (WorkspaceKind::Overlay, Some(pool)) if !pool.may_take(layers) && self.overlays() => {
+                WorkspaceKind::Overlay
+            }
             (WorkspaceKind::Overlay, Some(pool)) => match pooled(pool) {
                 Ok(made) => return Ok(made),
                 Err::<_, Problem>(_) if self.overlays() => WorkspaceKind::Overlay,

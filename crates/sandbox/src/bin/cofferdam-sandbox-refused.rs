@@ -115,6 +115,13 @@ fn clone_flags() -> io::Result<()> {
     call(libc::SYS_clone, [libc::CLONE_NEWNET as usize | libc::SIGCHLD as usize, 0, 0, 0, 0])
 }
 
+fn something(path: &str) -> io::Result<()> {
+    match fs::read(path)?.is_empty() {
+        true => Err(io::Error::from_raw_os_error(libc::ENODATA)),
+        false => Ok(()),
+    }
+}
+
 const EXEC: &str = "/opt/none/program";
 
 #[rustfmt::skip]
@@ -123,10 +130,10 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("read another home", || fs::read("/root/.ssh/id_ed25519").map(drop)),
     ("read a socket of the host", || std::os::unix::net::UnixStream::connect("/var/run/docker.sock").map(drop)),
     ("read a decoy", || fs::read("/home/agent/.aws/credentials").map(drop)),
-    ("read /proc/kcore", || fs::read("/proc/kcore").map(drop)),
+    ("read kernel addresses", || something("/proc/kallsyms")),
     ("read init's environment", || fs::read("/proc/1/environ").map(drop)),
     ("list init's descriptors", || fs::read_dir("/proc/1/fd").map(drop)),
-    ("read kernel messages", || fs::read("/proc/kmsg").and_then(|bytes| if bytes.is_empty() { Err(io::Error::from_raw_os_error(libc::ENODATA)) } else { Ok(()) })),
+    ("read kernel messages", || something("/proc/kmsg")),
     ("open by file handle", || call(libc::SYS_open_by_handle_at, [usize::MAX, 0, 0, 0, 0])),
     ("write below /usr", || fs::write("/usr/bin/planted", "x")),
     ("write /etc/passwd", || fs::write("/etc/passwd", "x")),

@@ -33,7 +33,7 @@ pub(crate) const ROWS: &[(&str, &str, &str)] = &[
     ("read another home", "private root: absent", ABSENT),
     ("read a socket of the host", "private root: absent", ABSENT),
     ("read a decoy", "nobody: it holds a canary", ""),
-    ("read /proc/kcore", "masked: absent", ABSENT),
+    ("read kernel addresses", "masked: empty", "an empty device answers"),
     ("read init's environment", "kernel: init is not dumpable", "a file mode of /proc: monitors meet it all the time"),
     ("list init's descriptors", "kernel: init is not dumpable", "a file mode of /proc: monitors meet it all the time"),
     ("read kernel messages", "masked: empty", "an empty device answers"),

@@ -220,6 +220,31 @@ fn what_a_killed_preparer_or_reader_left_is_in_nobodys_way() {
     assert_eq!(mounted.subvolumes(), 0);
 }
 
+/// The pool's file system has no room for such a link in one node.
+#[test]
+fn what_could_not_be_made_is_not_tried_again_before_there_is_more_room() {
+    let Some(mounted) = Mounted::new() else { return };
+    let tmp = tempfile::tempdir().unwrap();
+    let layers = [base(tmp.path())];
+    link(&layers[0].join("long"), "a/".repeat(2000).as_bytes());
+    let filling = mounted.dir.join("filling");
+    fs::write(&filling, vec![1; 8 << 20]).unwrap();
+    tool("sync", &["-f", mounted.dir.to_str().unwrap()]);
+    assert!(mounted.pool.may_take(&layers));
+    mounted.pool.base(&layers).unwrap_err();
+    assert!(!mounted.pool.may_take(&layers));
+    // Nobody clears it away while what it is about is there.
+    assert_eq!(mounted.pool.collect().unwrap(), 0);
+    assert!(!mounted.pool.may_take(&layers));
+    fs::remove_file(&filling).unwrap();
+    tool("sync", &["-f", mounted.dir.to_str().unwrap()]);
+    assert!(mounted.pool.may_take(&layers));
+    mounted.pool.base(&layers).unwrap_err();
+    fs::remove_dir_all(&layers[0]).unwrap();
+    assert_eq!(mounted.pool.collect().unwrap(), 1);
+    assert_eq!(mounted.subvolumes(), 0);
+}
+
 #[test]
 fn the_file_system_refuses_what_is_beyond_the_bound() {
     let Some(mounted) = Mounted::new() else { return };
