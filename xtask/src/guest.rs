@@ -25,7 +25,7 @@ const TESTS: &[&str] = &[
     "grants::",
     "layers::",
     "limits::",
-    "refused::",
+    "refused::what_is_refused",
     "rootless::breaches",
     "rootless::calls",
     "rootless::deaths",

@@ -170,8 +170,9 @@ fn attacks(out: &mut String) {
         out,
         "\n## Where a wall is absent\n\nWithout these walls a session has nothing of the kind that \
          could be attacked, or nothing holds it: then the attack is skipped with what the capability \
-         report says of the wall. None of these walls is enforced in sessions of the profile `flat`, \
-         the limit of memory in none of an ordinary user's.\n\n| attack | wall |\n|---|---|\n{}",
+         report says of the wall. None of these walls is enforced in sessions of the profile `flat`. \
+         An ordinary user's have no device files of their own, and a limit of memory only with a \
+         control group that was delegated.\n\n| attack | wall |\n|---|---|\n{}",
         without.trim_end()
     );
 }

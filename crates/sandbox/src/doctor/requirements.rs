@@ -286,7 +286,7 @@ fn cgroups() -> Requirement {
         _ => "no control group can be made: memory is limited for each process only",
     };
     let remedy = match rustix::process::geteuid().is_root() {
-        false => "sudo cofferdam …  # only root makes control groups",
+        false => "systemd-run --user --scope -p Delegate=yes cofferdam …  # or as root",
         true => "sudo mount -t cgroup2 none /sys/fs/cgroup",
     };
     unmet("control_groups", false, detail, remedy)

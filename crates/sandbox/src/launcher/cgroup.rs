@@ -51,9 +51,6 @@ impl Groups {
     /// Makes the groups with their limits; those that cannot be made are left out.
     pub(crate) fn create(limits: &Limits) -> Self {
         let mut made = Self::default();
-        if !rustix::process::geteuid().is_root() {
-            return made;
-        }
         let (Some(parents), Some(name)) = (Parents::find(), name()) else { return made };
         let at = |parent: Option<PathBuf>| parent.map(|parent| parent.join(&name));
         let (memory, pids, cpu) = (at(parents.memory), at(parents.pids), at(parents.cpu));
@@ -189,9 +186,12 @@ pub(crate) fn sweep() {
 }
 
 impl Parents {
-    /// Beneath this process's own groups, or, on version 2, beneath the root where our own group
-    /// may have no children because processes are in it.
+    /// Beneath this process's own groups, or, on version 2, where our own group may have no children
+    /// because processes are in it, beneath the root; for an ordinary user beneath the nearest group
+    /// above that was delegated, as systemd does for a user's services and scopes (section
+    /// "Delegation" of the kernel's page).
     fn find() -> Option<Self> {
+        let is_root = rustix::process::geteuid().is_root();
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let mut parents = Self::default();
         for line in own.lines() {
@@ -207,9 +207,14 @@ impl Parents {
                 }
             }
             if controllers.is_empty() && Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-                let root = Path::new("/sys/fs/cgroup");
-                let parent =
-                    [root.join(path), root.to_owned()].into_iter().find(|at| enable(at))?;
+                let (root, own) =
+                    (Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup").join(path));
+                let above: Vec<&Path> = match is_root {
+                    true => vec![&own, root],
+                    false => own.ancestors().take_while(|it| *it != root).collect(),
+                };
+                let is_ours = |at: &&Path| is_root || is_delegated(at);
+                let parent = above.into_iter().find(|at| is_ours(at) && enable(at))?.to_owned();
                 return Some(Self {
                     memory: Some(parent.clone()),
                     pids: Some(parent.clone()),
@@ -218,8 +223,15 @@ impl Parents {
                 });
             }
         }
-        Some(parents)
+        // Of version 1 nothing is delegated: its groups are no safe thing to give away.
+        is_root.then_some(parents)
     }
+}
+
+/// Whether this user may make groups in a group, and move processes between those beneath it.
+fn is_delegated(group: &Path) -> bool {
+    use rustix::fs::{Access, access};
+    access(group, Access::WRITE_OK).is_ok() && access(group.join(MEMBERS), Access::WRITE_OK).is_ok()
 }
 
 /// Lets groups beneath `parent` have the controllers that we use.

@@ -8,7 +8,7 @@ use cofferdam_contract::limits::Limits;
 use cofferdam_sandbox::{CallResult, CallSpec, Launcher};
 
 use crate::deaths::{beneath, groups_of};
-use crate::support::{Open, Site, call, launcher, probe, wait_until};
+use crate::support::{Open, Site, call, has_groups, launcher, probe, wait_until};
 
 fn open_with(launcher: &Launcher, change: impl FnOnce(&mut Limits)) -> Open {
     let mut site = Site::new();
@@ -60,9 +60,11 @@ fn assert_quiet(open: &Open, spec: CallSpec) {
 /// Whether control groups keep the limit, which then tell of it.
 fn is_grouped(open: &Open, wall: WallName) -> bool {
     let walls = &open.session.report().walls;
-    walls.iter().any(|it| {
+    let is_grouped = walls.iter().any(|it| {
         it.name == wall && it.detail.contains("control group") && it.status == WallStatus::Enforced
-    })
+    });
+    assert_eq!(is_grouped, has_groups(), "{walls:?}");
+    is_grouped
 }
 
 #[test]
@@ -170,7 +172,7 @@ fn processor_time() {
     assert_eq!(throttled(), 0);
     let open = open_with(&launcher, |limits| limits.cpu_percent = Some(5));
     let stands = open.session.report().status(WallName::CpuLimit) == WallStatus::Enforced;
-    assert_eq!(stands, crate::support::is_root(), "{:?}", open.session.report().walls);
+    assert_eq!(stands, has_groups(), "{:?}", open.session.report().walls);
     if stands {
         let before = throttled();
         let spin = open.start(sh("while :; do :; done"));

@@ -11,7 +11,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{is_root, launcher, probe_path, wait_until};
+use crate::support::{has_groups, launcher, probe_path, wait_until};
 
 /// A supervisor in a process of its own, with open sessions in each of which a daemon runs.
 pub(crate) struct Supervised {
@@ -253,7 +253,7 @@ fn what_a_killed_supervisor_left_is_swept() {
     assert_eq!(left(), 2);
     let tree = beneath(supervised.pid());
     let launcher_pid = supervised.launcher();
-    assert_eq!(groups_of(launcher_pid).is_empty(), !is_root());
+    assert_eq!(groups_of(launcher_pid).is_empty(), !has_groups());
     signal(supervised.pid(), Signal::KILL);
     // Its locks go with the last of its threads.
     supervised.child.wait().unwrap();
@@ -323,7 +323,7 @@ fn a_session_opens_although_its_groups_are_taken_away() {
     let launcher = supervised.launcher();
     let parents: Vec<PathBuf> =
         groups_of(launcher).iter().map(|group| group.parent().unwrap().to_owned()).collect();
-    assert_eq!(parents.is_empty(), !is_root());
+    assert_eq!(parents.is_empty(), !has_groups());
     let (over, is_over) = channel::<()>();
     let taken = Arc::new(AtomicUsize::new(0));
     let (counted, prefix) = (Arc::clone(&taken), format!("cofferdam-{launcher}-"));
@@ -339,14 +339,14 @@ fn a_session_opens_although_its_groups_are_taken_away() {
     for _ in 0..40 {
         supervised.tell("open 5");
         supervised.expect("opened");
-        if !is_root() || taken.load(Ordering::Relaxed) >= TAKEN {
+        if !has_groups() || taken.load(Ordering::Relaxed) >= TAKEN {
             break;
         }
     }
     drop(over);
     taker.join().unwrap();
     // Control: groups were taken away. Without privilege there are none.
-    assert_eq!(taken.load(Ordering::Relaxed) >= TAKEN, is_root());
+    assert_eq!(taken.load(Ordering::Relaxed) >= TAKEN, has_groups());
 }
 
 pub(crate) fn descriptors_of(pid: i32) -> usize {

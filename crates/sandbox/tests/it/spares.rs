@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::deaths::{
     Supervised, beneath, groups_of, host_mounts, is_gone, signal, stop, wait_for_end_of,
 };
-use crate::support::{SPARE_VARIABLE, Site, is_root, launcher_with, text, two_of_a_kind};
+use crate::support::{SPARE_VARIABLE, Site, has_groups, launcher_with, text, two_of_a_kind};
 
 /// The walls are attacked once more, with every session begun as a spare.
 #[test]
@@ -121,7 +121,7 @@ fn one_spare_is_all_that_stays_of_ended_sessions() {
     assert!(tree.len() > 2 + 7);
     // One for memory and one for processes, on version 1; on version 2 one.
     let groups = groups_of(launcher);
-    assert!(groups.len() <= 2 && groups.is_empty() != is_root(), "{groups:?}");
+    assert!(groups.len() <= 2 && groups.is_empty() != has_groups(), "{groups:?}");
     signal(supervised.pid(), Signal::KILL);
     wait_for_end_of(&[spare]);
     drop(launcher_with(false));

@@ -32,6 +32,14 @@ pub(crate) fn probe_path() -> String {
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_cofferdam-sandbox-probe").to_owned())
 }
 
+/// Says that the tests' group was delegated to their user.
+pub(crate) const DELEGATED_VARIABLE: &str = "COFFERDAM_TEST_DELEGATED";
+
+/// Whether sessions have control groups here.
+pub(crate) fn has_groups() -> bool {
+    is_root() || std::env::var_os(DELEGATED_VARIABLE).is_some()
+}
+
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
