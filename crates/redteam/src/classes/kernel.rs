@@ -24,6 +24,7 @@ const NAMESPACE: &str = "seccomp.namespace";
 const MOUNT: &str = "seccomp.mount";
 const KERNEL: &str = "seccomp.kernel";
 const TRACE: &str = "seccomp.trace";
+const OTHERS: &str = "seccomp.process";
 const PRIVILEGE: &str = "seccomp.privilege";
 
 #[rustfmt::skip]
@@ -120,15 +121,15 @@ pub(crate) const PROBES: &[Probe] = &[
         let process = rustix::process::pidfd_open(victim(s)?, PidfdFlags::empty())?;
         Ok(rustix::process::pidfd_send_signal(process, Signal::STOP)?)
     }),
-    code("kernel.slow", "making it slower", PIDS, Proof::Victim, |s| {
+    code("kernel.slow", "making it slower", FILTER, Proof::Victim, |s| {
         Ok(rustix::process::setpriority_process(Some(victim(s)?), 19)?)
-    }),
-    code("kernel.starve", "taking its limits away", PIDS, Proof::Victim, |s| {
+    }).told(OTHERS),
+    code("kernel.starve", "taking its limits away", FILTER, Proof::Victim, |s| {
         use rustix::process::{Resource, Rlimit};
         let few = Rlimit { current: Some(3), maximum: Some(3) };
         rustix::process::prlimit(Some(victim(s)?), Resource::Nofile, few)?;
         Ok(())
-    }),
+    }).told(OTHERS),
     code("kernel.host-name", "another host name", FILTER, Proof::Nonce, |s| {
         Ok(rustix::system::sethostname(s.get("NONCE").as_bytes())?)
     }).look("uname -n").told(PRIVILEGE),

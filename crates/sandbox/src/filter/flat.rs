@@ -28,13 +28,6 @@ const IPC: Refusal = Refusal {
     reason_code: "host_ipc_forbidden",
     hint: "use pipes, or memory that is mapped before a fork",
 };
-const OTHERS: Refusal = Refusal {
-    operation: Operation::Trace,
-    errno: libc::EPERM,
-    rule: "seccomp.flat.process",
-    reason_code: "other_process_forbidden",
-    hint: "a program sets scheduling and limits for itself alone, by process number 0",
-};
 const WATCH: Refusal = Refusal {
     operation: Operation::Read,
     errno: libc::ENOSYS,
@@ -79,11 +72,6 @@ const PAIRS: Guard = &[
     &[masked(1, 0xf, libc::SOCK_RAW as u64)],
 ];
 const HAS_ADDRESS_4: Guard = &[&[not_null(4)]];
-/// A process other than the caller: any of the user's could be meant.
-const OTHER_0: Guard = &[&[not(0, 0)]];
-const OTHER_PRIORITY: Guard = &[&[not(0, libc::PRIO_PROCESS as u64)], &[not(1, 0)]];
-/// `IOPRIO_WHO_PROCESS` is 1 (ioprio_set(2)).
-const OTHER_IOPRIO: Guard = &[&[not(0, 1)], &[not(1, 0)]];
 /// Input into a terminal as everywhere; flags of a file (`FS_IOC_SETFLAGS`, its 32-bit twin,
 /// `FS_IOC_FSSETXATTR`), which its owner may set on one that is open for reading.
 const COMMANDS: Guard = &[
@@ -134,30 +122,23 @@ pub(super) const TABLE: &[(u32, Answer)] = &[
     (94, tell(&OWNER)), // lchown
     // The C libraries use utimensat for these.
     (132, ABSENT),                                      // utime
-    (141, tell_when(OTHER_PRIORITY, &OTHERS)),          // setpriority
-    (142, tell_when(OTHER_0, &OTHERS)),                 // sched_setparam
-    (144, tell_when(OTHER_0, &OTHERS)),                 // sched_setscheduler
     (188, tell(&ATTRIBUTES)),                           // setxattr
     (189, tell(&ATTRIBUTES)),                           // lsetxattr
     (190, tell(&ATTRIBUTES)),                           // fsetxattr
     (197, tell(&ATTRIBUTES)),                           // removexattr
     (198, tell(&ATTRIBUTES)),                           // lremovexattr
     (199, tell(&ATTRIBUTES)),                           // fremovexattr
-    (203, tell_when(OTHER_0, &OTHERS)),                 // sched_setaffinity
     (220, tell(&IPC)),                                  // semtimedop
     (235, ABSENT),                                      // utimes
     (240, tell(&IPC)),                                  // mq_open
     (241, tell(&IPC)),                                  // mq_unlink
-    (251, tell_when(OTHER_IOPRIO, &OTHERS)),            // ioprio_set
     (253, tell(&WATCH)),                                // inotify_init
     (260, tell(&OWNER)),                                // fchownat
     (261, ABSENT),                                      // futimesat
     (268, change(at(0, 1, None), Change::Mode(2))),     // fchmodat
     (280, change(at(0, 1, Some(3)), Change::Times(2))), // utimensat
     (294, tell(&WATCH)),                                // inotify_init1
-    (302, tell_when(OTHER_0, &OTHERS)),                 // prlimit64
     (307, ALLOW),                                       // sendmmsg, as sendmsg
-    (314, tell_when(OTHER_0, &OTHERS)),                 // sched_setattr
     (452, change(at(0, 1, Some(3)), Change::Mode(2))),  // fchmodat2
     (463, tell(&ATTRIBUTES)),                           // setxattrat
     (466, tell(&ATTRIBUTES)),                           // removexattrat

@@ -77,12 +77,16 @@ fn compile(
     boundary: Boundary,
 ) -> Result<Vec<sock_filter>, BackendError> {
     let mut refused = BTreeMap::<i32, Chains>::new();
-    let mut allowed = Chains::new();
+    let (mut allowed, mut done) = (Chains::new(), Chains::new());
     for (number, _, native) in table::TABLE {
         let answer = of_row(*number, native, boundary);
         let number = i64::from(*number);
         match answer {
             Answer::Absent => {}
+            Answer::Done(guard) => {
+                done.insert(number, rules(guard)?);
+                allowed.insert(number, Vec::new());
+            }
             Answer::Notify(notice) if notice.is_refused(debug, telling) => {
                 let chains = refused.entry(notice.refusal.errno).or_default();
                 chains.insert(number, rules(notice.guard)?);
@@ -100,6 +104,7 @@ fn compile(
         let answer = if telling { NOTIFY } else { SeccompAction::Errno(errno.unsigned_abs()) };
         program.extend(section(chains, NEXT, answer)?);
     }
+    program.extend(section(done, NEXT, SeccompAction::Errno(0))?);
     let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
     program.extend(section(allowed, absent, SeccompAction::Allow)?);
     Ok(program)

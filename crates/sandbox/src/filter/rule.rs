@@ -11,6 +11,9 @@ pub(crate) enum Answer {
     Allow,
     /// ENOSYS and no event: calls that are gone, and those that programs only probe for.
     Absent,
+    /// It succeeds and does nothing, where the guard says so: requests that would reach beyond the
+    /// session and that a program can do without.
+    Done(Guard),
     /// Notified: refused with an event, or let through after a look.
     Notify(Notice),
 }
@@ -33,7 +36,8 @@ pub(crate) struct Notice {
 impl Notice {
     /// Whether the program answers it with a refusal or a notification at all.
     pub(crate) fn is_refused(&self, debug: bool, telling: bool) -> bool {
-        !(self.debug && debug) && (telling || self.judge.is_none())
+        let only_tells = !matches!(self.judge, None | Some(Judge::OwnProcess { .. }));
+        !(self.debug && debug) && (telling || !only_tells)
     }
 
     /// What a refusal with these arguments is called.
@@ -55,7 +59,7 @@ pub(crate) struct Refusal {
 
 /// A look at a call's arguments that a filter program cannot take, since it cannot follow pointers.
 /// Whatever it lets through, the kernel still refuses by namespace or by the lack of capabilities:
-/// these looks only tell, they are never the wall.
+/// these looks only tell, they are never the wall, but for the last two.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Judge {
     /// A socket address and its length; loopback and Unix addresses pass.
@@ -66,6 +70,10 @@ pub(crate) enum Judge {
     Messages { pointer: usize, count: usize },
     /// User or group ids, which pass if the process has them already or they mean "no change".
     OwnIds { users: &'static [usize], groups: &'static [usize] },
+    /// A process number, which passes if it is of a thread of the caller's own process: it is in a
+    /// register, so that nobody changes it after the look, and this one is a wall. The `kind` beside
+    /// it says what is numbered and has to be the one that stands for processes.
+    OwnProcess { number: usize, kind: Option<(usize, u32)> },
     /// Mode or times of a file. Not a look but a deed: the supervisor does it itself, on the file
     /// that it found beneath the session's own directories, and the kernel never goes on with the
     /// call. So this one is a wall.
@@ -152,6 +160,10 @@ pub(crate) const fn judge(judge: Judge, refusal: &'static Refusal) -> Answer {
 
 pub(crate) const fn judge_when(guard: Guard, judge: Judge, refusal: &'static Refusal) -> Answer {
     Answer::Notify(Notice { refusal, cases: &[], guard, judge: Some(judge), debug: false })
+}
+
+pub(crate) const fn done_when(guard: Guard) -> Answer {
+    Answer::Done(guard)
 }
 
 pub(crate) const fn users(arguments: &'static [usize]) -> Judge {

@@ -6,10 +6,10 @@
 
 use cofferdam_contract::denial::Operation;
 
-use super::rule::Judge::{Address, Message, Messages, OwnIds};
+use super::rule::Judge::{Address, Message, Messages, OwnIds, OwnProcess};
 use super::rule::{
-    ABSENT, ALLOW, Answer, Condition, Guard, Refusal, groups, has_bit, is, judge, judge_when,
-    masked, not, not_null, tell, tell_by, tell_outside_debug, tell_when, users,
+    ABSENT, ALLOW, Answer, Condition, Guard, Refusal, done_when, groups, has_bit, is, judge,
+    judge_when, masked, not, not_null, tell, tell_by, tell_outside_debug, tell_when, users,
 };
 
 const MOUNT: Refusal = Refusal {
@@ -82,6 +82,13 @@ const SOCKET: Refusal = Refusal {
     reason_code: "socket_kind_forbidden",
     hint: "use Unix, TCP or UDP sockets",
 };
+const OTHERS: Refusal = Refusal {
+    operation: Operation::Trace,
+    errno: libc::EPERM,
+    rule: "seccomp.process",
+    reason_code: "other_process_forbidden",
+    hint: "a program sets scheduling and limits for itself: start the other one with them",
+};
 const CONNECT: Refusal = Refusal {
     operation: Operation::Connect,
     errno: libc::ENETUNREACH,
@@ -133,6 +140,17 @@ const SOCKET_KINDS: Guard = &[
     &[is(0, libc::AF_INET6 as u64), masked(1, 0xf, libc::SOCK_RAW as u64)],
     &[is(0, libc::AF_NETLINK as u64), not(2, libc::NETLINK_ROUTE as u64)],
 ];
+/// Scheduling and limits of another process. Init has the session's user, so that nothing else keeps
+/// a session from blinding or starving who ends its calls.
+const OTHER_0: Guard = &[&[not(0, 0)]];
+const OTHER_LIMITS: Guard = &[&[not(0, 0), not_null(2)]];
+const OTHER_1: Guard = &[&[not(0, libc::PRIO_PROCESS as u64)], &[not(1, 0)]];
+/// `IOPRIO_WHO_PROCESS` (ioprio_set(2)).
+const IO_OF_PROCESS: u32 = 1;
+const OTHER_IO: Guard = &[&[not(0, IO_OF_PROCESS as u64)], &[not(1, 0)]];
+/// Putting pages out of the cache, which is the host's and every session's: who then finds one in it
+/// again knows that somebody read there.
+const FORGETS: Guard = &[&[is(3, libc::POSIX_FADV_DONTNEED as u64)]];
 const SET_ID_MODE_1: Guard = &[&[has_bit(1, libc::S_ISUID as u64)]];
 const SET_ID_MODE_2: Guard = &[&[has_bit(2, libc::S_ISUID as u64)]];
 /// Device files, character device 0/0 among them: an overlay would read that as a removed file.
@@ -146,7 +164,12 @@ const DEVICE_MODES: [&[Condition]; 4] = [
 ];
 const HAS_ADDRESS_4: Guard = &[&[not_null(4)]];
 
-/// Every call: number, name, answer; by number.
+const fn own(number: usize, kind: Option<(usize, u32)>) -> super::rule::Judge {
+    OwnProcess { number, kind }
+}
+
+/// Every call: number, name, answer; by number. A rule of Landlock's, which a session could make for
+/// itself, keeps a file that nobody finds any more, with all that it takes on disk.
 pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (0, "read", ALLOW),
     (1, "write", ALLOW),
@@ -289,10 +312,10 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (138, "fstatfs", ALLOW),
     (139, "sysfs", ABSENT),
     (140, "getpriority", ALLOW),
-    (141, "setpriority", ALLOW),
-    (142, "sched_setparam", ALLOW),
+    (141, "setpriority", judge_when(OTHER_1, own(1, Some((0, libc::PRIO_PROCESS))), &OTHERS)),
+    (142, "sched_setparam", judge_when(OTHER_0, own(0, None), &OTHERS)),
     (143, "sched_getparam", ALLOW),
-    (144, "sched_setscheduler", ALLOW),
+    (144, "sched_setscheduler", judge_when(OTHER_0, own(0, None), &OTHERS)),
     (145, "sched_getscheduler", ALLOW),
     (146, "sched_get_priority_max", ALLOW),
     (147, "sched_get_priority_min", ALLOW),
@@ -310,7 +333,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (159, "adjtimex", tell(&KERNEL)),
     (160, "setrlimit", ALLOW),
     (161, "chroot", tell(&MOUNT)),
-    (162, "sync", ALLOW),
+    (162, "sync", done_when(&[])),
     (163, "acct", tell(&KERNEL)),
     (164, "settimeofday", tell(&KERNEL)),
     (165, "mount", tell(&MOUNT)),
@@ -351,7 +374,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (200, "tkill", ALLOW),
     (201, "time", ALLOW),
     (202, "futex", ALLOW),
-    (203, "sched_setaffinity", ALLOW),
+    (203, "sched_setaffinity", judge_when(OTHER_0, own(0, None), &OTHERS)),
     (204, "sched_getaffinity", ALLOW),
     (205, "set_thread_area", ABSENT),
     (206, "io_setup", ABSENT),
@@ -369,7 +392,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (218, "set_tid_address", ALLOW),
     (219, "restart_syscall", ALLOW),
     (220, "semtimedop", ALLOW),
-    (221, "fadvise64", ALLOW),
+    (221, "fadvise64", done_when(FORGETS)),
     (222, "timer_create", ALLOW),
     (223, "timer_settime", ALLOW),
     (224, "timer_gettime", ALLOW),
@@ -399,7 +422,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (248, "add_key", tell(&KEYRING)),
     (249, "request_key", tell(&KEYRING)),
     (250, "keyctl", tell(&KEYRING)),
-    (251, "ioprio_set", ALLOW),
+    (251, "ioprio_set", judge_when(OTHER_IO, own(1, Some((0, IO_OF_PROCESS))), &OTHERS)),
     (252, "ioprio_get", ALLOW),
     (253, "inotify_init", ALLOW),
     (254, "inotify_add_watch", ALLOW),
@@ -450,11 +473,11 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (299, "recvmmsg", ALLOW),
     (300, "fanotify_init", tell(&KERNEL)),
     (301, "fanotify_mark", ALLOW),
-    (302, "prlimit64", ALLOW),
+    (302, "prlimit64", judge_when(OTHER_LIMITS, own(0, None), &OTHERS)),
     (303, "name_to_handle_at", ALLOW),
     (304, "open_by_handle_at", tell(&HANDLE)),
     (305, "clock_adjtime", tell(&KERNEL)),
-    (306, "syncfs", ALLOW),
+    (306, "syncfs", done_when(&[])),
     (307, "sendmmsg", judge(Messages { pointer: 1, count: 2 }, &CONNECT)),
     (308, "setns", tell(&NAMESPACE)),
     (309, "getcpu", ALLOW),
@@ -462,7 +485,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (311, "process_vm_writev", tell_outside_debug(&TRACE)),
     (312, "kcmp", ABSENT),
     (313, "finit_module", tell(&KERNEL)),
-    (314, "sched_setattr", ALLOW),
+    (314, "sched_setattr", judge_when(OTHER_0, own(0, None), &OTHERS)),
     (315, "sched_getattr", ALLOW),
     (316, "renameat2", ALLOW),
     (317, "seccomp", ALLOW),
@@ -505,8 +528,8 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (441, "epoll_pwait2", ALLOW),
     (442, "mount_setattr", tell(&MOUNT)),
     (443, "quotactl_fd", tell(&KERNEL)),
-    (444, "landlock_create_ruleset", ALLOW),
-    (445, "landlock_add_rule", ALLOW),
+    (444, "landlock_create_ruleset", ABSENT),
+    (445, "landlock_add_rule", ABSENT),
     (446, "landlock_restrict_self", ALLOW),
     (447, "memfd_secret", ABSENT),
     (448, "process_mrelease", ALLOW),

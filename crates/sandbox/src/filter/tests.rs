@@ -10,11 +10,14 @@ fn row(number: u32, name: &str, answer: &Answer) -> String {
     let answer = match answer {
         Answer::Allow => "allow".to_owned(),
         Answer::Absent => "ENOSYS".to_owned(),
+        Answer::Done([]) => "nothing is done".to_owned(),
+        Answer::Done(_) => "nothing is done when guarded".to_owned(),
         Answer::Notify(notice) => {
             let when = if notice.guard.is_empty() { "" } else { " when guarded" };
             let judge = match notice.judge {
                 None => "",
                 Some(Judge::OwnIds { .. }) => " unless own ids",
+                Some(Judge::OwnProcess { .. }) => " unless its own",
                 Some(Judge::Change { .. }) => " unless done beneath the session's directories",
                 Some(_) => " beyond loopback",
             };
@@ -54,7 +57,7 @@ fn flat_allows_nothing_that_the_catalogue_refuses() {
     for (number, name, native) in table::TABLE {
         let only_told = match native {
             Answer::Allow => true,
-            Answer::Absent => false,
+            Answer::Absent | Answer::Done(_) => false,
             Answer::Notify(notice) => notice.judge.is_some(),
         };
         let flat = of_row(*number, native, Boundary::Flat);
@@ -108,6 +111,23 @@ pub(crate) fn refused_args(name: &str) -> [u64; 6] {
         "mknodat" => with(&[(2, u64::from(libc::S_IFCHR) | 0o600)]),
         _ => ALL,
     }
+}
+
+/// What would reach the host's cache and disks succeeds, and the kernel is not asked.
+#[test]
+fn what_is_only_said_to_be_done_is_not_done() {
+    let program = silent_program(false).unwrap();
+    let nothing = |number, args| {
+        let control = answer(Under::Nothing, number, args);
+        (answer(Under::Silent(&program), number, args), control)
+    };
+    let advice = |it: i32| [u64::MAX, 0, 0, it as u64, 0, 0];
+    let forget = advice(libc::POSIX_FADV_DONTNEED);
+    assert_eq!(nothing(libc::SYS_fadvise64, forget), (0, libc::EBADF));
+    assert_eq!(nothing(libc::SYS_syncfs, ALL), (0, libc::EBADF));
+    // Other advice is the program's own affair.
+    let keep = advice(libc::POSIX_FADV_WILLNEED);
+    assert_eq!(nothing(libc::SYS_fadvise64, keep), (libc::EBADF, libc::EBADF));
 }
 
 #[test]

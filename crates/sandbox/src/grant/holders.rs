@@ -42,11 +42,13 @@ pub(crate) struct HoldsPath {
 }
 
 impl Holds for HoldsPath {
+    /// A thread can have descriptors and directories of its own (unshare(2), `CLONE_FILES` and
+    /// `CLONE_FS`), and of the process itself `/proc` shows those of its first thread.
     fn holds(&self, pid: i32) -> bool {
-        let at = |name: &str| {
-            std::fs::read_link(format!("/proc/{pid}/{name}")).is_ok_and(|it| self.is_in(&it))
-        };
-        at("cwd") || at("root") || at("exe") || self.has_open(pid) || self.has_mapped(pid)
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let tasks = std::fs::read_dir(process.join("task")).into_iter().flatten().flatten();
+        let mut threads = tasks.map(|task| task.path());
+        self.has_mapped(&process) || threads.any(|thread| self.is_held_by(&thread))
     }
 }
 
@@ -55,21 +57,25 @@ impl HoldsPath {
         path.starts_with(&self.place)
     }
 
-    fn has_open(&self, pid: i32) -> bool {
-        let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fn is_held_by(&self, thread: &Path) -> bool {
+        let at = |name| std::fs::read_link(thread.join(name)).is_ok_and(|it| self.is_in(&it));
+        at("cwd") || at("root") || at("exe") || self.has_open(thread)
+    }
+
+    fn has_open(&self, thread: &Path) -> bool {
+        let entries = std::fs::read_dir(thread.join("fd")).into_iter().flatten().flatten();
         entries.into_iter().any(|entry| {
             let Ok(target) = std::fs::read_link(entry.path()) else { return false };
             let bytes = target.as_os_str().as_bytes();
             // What is no file says what it is: a watch outlives a mount, and a descriptor on its
             // way between two sockets is nobody's.
             let asks = bytes.starts_with(b"anon_inode:inotify") || bytes.starts_with(b"socket:");
-            self.is_in(&target) || (asks && self.is_told(pid, &entry.file_name()))
+            self.is_in(&target) || (asks && self.is_told(thread, &entry.file_name()))
         })
     }
 
-    fn is_told(&self, pid: i32, descriptor: &std::ffi::OsStr) -> bool {
-        let path = Path::new("/proc").join(pid.to_string()).join("fdinfo").join(descriptor);
-        let text = read(&path);
+    fn is_told(&self, thread: &Path, descriptor: &std::ffi::OsStr) -> bool {
+        let text = read(&thread.join("fdinfo").join(descriptor));
         let text = String::from_utf8_lossy(&text);
         let device = format!(" sdev:{:x} ", self.device);
         text.lines().any(|line| {
@@ -78,8 +84,8 @@ impl HoldsPath {
         })
     }
 
-    fn has_mapped(&self, pid: i32) -> bool {
-        let maps = read(Path::new(&format!("/proc/{pid}/maps")));
+    fn has_mapped(&self, process: &Path) -> bool {
+        let maps = read(&process.join("maps"));
         let place = self.place.as_os_str().as_bytes();
         maps.split(|byte| *byte == b'\n').any(|line| {
             let path = line.iter().position(|byte| *byte == b'/').map(|at| &line[at..]);
@@ -107,16 +113,20 @@ impl Holds for Traces {
     }
 }
 
-/// Who traces the threads of a process.
+/// Who traces the threads of a process. A thread traces, and the kernel names it.
 fn tracers_of(pid: i32) -> Vec<i32> {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let tracer = |thread: std::fs::DirEntry| {
-        let status = read(&thread.path().join("status"));
-        let status = String::from_utf8_lossy(&status).into_owned();
-        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"))?;
-        line.trim().parse().ok().filter(|pid| *pid != 0)
-    };
-    threads.filter_map(tracer).collect()
+    let tracer = |thread: std::fs::DirEntry| number(&thread.path(), "TracerPid:");
+    let process = |thread| number(Path::new(&format!("/proc/{thread}")), "Tgid:");
+    threads.filter_map(tracer).filter_map(process).collect()
+}
+
+/// A number in the status of a thread, unless it is zero.
+fn number(thread: &Path, name: &str) -> Option<i32> {
+    let status = read(&thread.join("status"));
+    let status = String::from_utf8_lossy(&status).into_owned();
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().parse().ok().filter(|number| *number != 0)
 }
 
 fn read(path: &Path) -> Vec<u8> {
@@ -131,7 +141,7 @@ fn read(path: &Path) -> Vec<u8> {
 }
 
 fn session(init: i32) -> Vec<Entry> {
-    procs::beneath(init, &procs::all())
+    procs::beneath(init, &procs::all().unwrap_or_default())
 }
 
 fn is_beneath(init: i32, pid: i32) -> bool {

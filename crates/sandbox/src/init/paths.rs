@@ -51,6 +51,9 @@ pub(super) const DEVICE_DIRECTORIES: &[&str] = &["pts", "shm"];
 
 /// Files of `/proc` that tell of the host or steer it: an empty device lies over them.
 pub(super) const MASKED_FILES: &[&str] = &[
+    "/proc/cmdline",
+    "/proc/diskstats",
+    "/proc/interrupts",
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
@@ -60,7 +63,9 @@ pub(super) const MASKED_FILES: &[&str] = &[
     "/proc/kpagecount",
     "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/misc",
     "/proc/modules",
+    "/proc/partitions",
     "/proc/sched_debug",
     "/proc/sysrq-trigger",
     "/proc/timer_list",
@@ -75,6 +80,7 @@ pub(super) const MASKED_DIRECTORIES: &[&str] = &[
     "/proc/driver",
     "/proc/fs",
     "/proc/irq",
+    "/proc/pressure",
     "/proc/scsi",
 ];
 

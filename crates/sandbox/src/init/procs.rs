@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -43,10 +44,18 @@ impl Entry {
 
 /// Every process that can be seen. In a flat session that is all of the host, and a set is always
 /// what is [`beneath`] one of our own.
-pub(crate) fn all() -> Vec<Entry> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(read).collect()
+///
+/// # Errors
+/// If they cannot be listed, which is not the same as that there are none.
+pub(crate) fn all() -> io::Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        if let Some(pid) = name.to_str().and_then(|it| it.parse().ok()) {
+            found.extend(look(pid)?);
+        }
+    }
+    Ok(found)
 }
 
 /// This process, as `/proc` numbers it.
@@ -54,21 +63,38 @@ pub(super) fn own() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// One process; none if it is gone.
+/// One process; none if it is gone, or cannot be looked at.
 pub(crate) fn read(pid: i32) -> Option<Entry> {
-    let first = parse(pid, &fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-    // What the kernel says of a process it says of its first thread, which can exit before the
-    // others (pthread_exit(3)), or stop before them.
-    if !first.is_dead() && !first.is_stopped() {
-        return Some(first);
-    }
-    Some(threads(pid).fold(first, Entry::livelier))
+    look(pid).ok().flatten()
 }
 
-/// The threads of a process, as if each were one.
-fn threads(pid: i32) -> impl Iterator<Item = Entry> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(move |task| parse(pid, &fs::read(task.path().join("stat")).ok()?))
+/// One process; none if it is gone, or another user's that is hidden.
+fn look(pid: i32) -> io::Result<Option<Entry>> {
+    let stat = unless_gone(fs::read(format!("/proc/{pid}/stat")))?;
+    let Some(mut found) = stat.and_then(|stat| parse(pid, &stat)) else { return Ok(None) };
+    // What the kernel says of a process it says of its first thread, which can exit before the
+    // others (pthread_exit(3)), or stop before them.
+    if found.is_dead() || found.is_stopped() {
+        let tasks = unless_gone(fs::read_dir(format!("/proc/{pid}/task")))?;
+        for task in tasks.into_iter().flatten() {
+            let Some(task) = unless_gone(task)? else { continue };
+            let stat = unless_gone(fs::read(task.path().join("stat")))?;
+            let thread = stat.and_then(|stat| parse(pid, &stat));
+            found = thread.map_or(found, |thread| found.livelier(thread));
+        }
+    }
+    Ok(Some(found))
+}
+
+fn unless_gone<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 /// `PID (NAME) STATE PARENT …`, where the name may hold anything, parentheses too.
@@ -98,21 +124,24 @@ pub(crate) fn beneath(root: i32, of: &[Entry]) -> Vec<Entry> {
 
 /// Kills whatever `select` finds, until it finds nothing alive. `reap` is called between looks.
 /// Returns whether it came to that.
+///
+/// # Errors
+/// If nobody can be looked for: then somebody may be alive.
 pub(crate) fn kill_until_none(
     select: impl Fn(&[Entry]) -> Vec<Entry>,
     mut reap: impl FnMut(),
-) -> bool {
+) -> io::Result<bool> {
     let alive = || {
-        let mut found = select(&all());
+        let mut found = select(&all()?);
         found.retain(|entry| !entry.is_dead());
-        found
+        Ok::<_, io::Error>(found)
     };
     let mut stopped = HashSet::new();
     for round in 0..ROUNDS {
-        let found = alive();
+        let found = alive()?;
         let fresh = found.iter().filter(|entry| stopped.insert(entry.pid)).count();
         if found.is_empty() {
-            return true;
+            return Ok(true);
         }
         // As long as new ones appear, something still runs that makes them.
         let answer = if fresh > 0 && round < ROUNDS / 2 { Signal::STOP } else { Signal::KILL };
@@ -124,7 +153,7 @@ pub(crate) fn kill_until_none(
             sleep(PAUSE);
         }
     }
-    false
+    Ok(false)
 }
 
 /// Stops `pid` and waits until it has stopped or is gone.
@@ -143,11 +172,14 @@ pub(super) fn stop_one(pid: i32) {
 /// One signal reaches all that exist, and a fork that it interrupts does not happen. A process
 /// stops when it leaves the kernel, so that is waited for; the parent of a vfork cannot leave it
 /// while its child is stopped, and cannot write either.
-pub(super) fn freeze_all() -> Vec<Entry> {
+///
+/// # Errors
+/// If they cannot be looked at.
+pub(super) fn freeze_all() -> io::Result<Vec<Entry>> {
     signal_all(Signal::STOP);
     let mut left = Vec::new();
     for _ in 0..ROUNDS {
-        let found = beneath(own(), &all());
+        let found = beneath(own(), &all()?);
         let has_stopped_child = |pid| found.iter().any(|it| it.parent == pid && it.is_stopped());
         left = found.clone();
         left.retain(|entry| {
@@ -159,7 +191,7 @@ pub(super) fn freeze_all() -> Vec<Entry> {
         }
         sleep(PAUSE);
     }
-    left
+    Ok(left)
 }
 
 /// Lets everything go on.
@@ -187,6 +219,19 @@ mod tests {
             let state = threads.reduce(Entry::livelier).map(|it| it.state);
             assert_eq!(state, Some(expected), "{states}");
         }
+    }
+
+    /// To see nobody is not to see that nobody is there.
+    #[test]
+    fn who_cannot_look_does_not_find_that_all_are_dead() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let before = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(0), ..before }).unwrap();
+        let looked = super::all().map(|found| found.len());
+        let killed = super::kill_until_none(|all| all.to_vec(), || {});
+        setrlimit(Resource::Nofile, before).unwrap();
+        assert!(looked.is_err() && killed.is_err(), "{looked:?} {killed:?}");
+        assert!(super::all().is_ok_and(|found| found.len() > 1));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Serving {
             ToInit::Call(order) => self.start(&order, packet.descriptors),
             ToInit::Kill { call } => self.kill(&call),
             ToInit::Freeze => {
-                let left = procs::freeze_all();
+                let left = or_end(procs::freeze_all());
                 let names = || left.iter().map(|it| it.pid.to_string()).collect::<Vec<_>>();
                 let left = (!left.is_empty()).then(|| format!("processes {}", names().join(", ")));
                 self.tell(&FromInit::Frozen { left });
@@ -124,6 +124,10 @@ impl Serving {
             && plain == call
         {
             process::signal(*pid, Signal::KILL);
+            // Another process of the call may trace it, and keep its end to itself.
+            if self.keepers.is_empty() {
+                process::signal_all(Signal::KILL);
+            }
             return;
         }
         let Some(keeper) = self.keepers.iter().find(|(_, kept)| *kept == call).map(|(pid, _)| *pid)
@@ -132,7 +136,7 @@ impl Serving {
         };
         // While it stands still, all that the call has stays beneath it.
         procs::stop_one(keeper);
-        procs::kill_until_none(|all| procs::beneath(keeper, all), || {});
+        or_end(procs::kill_until_none(|all| procs::beneath(keeper, all), || {}));
         process::signal(keeper, Signal::KILL);
     }
 
@@ -188,15 +192,21 @@ impl Serving {
             }
             found
         };
-        procs::kill_until_none(strays, || {
+        or_end(procs::kill_until_none(strays, || {
             while let Ok(Some(one)) = rustix::process::wait(WaitOptions::NOHANG) {
                 ended.push(one);
             }
-        });
+        }));
         for (pid, status) in ended {
             self.ended(pid, status);
         }
     }
+}
+
+/// Who cannot see who is to be ended ends as well: nothing outlives process 1, and what outlives a
+/// keeper is process 1's to end.
+fn or_end<T>(looked: std::io::Result<T>) -> T {
+    looked.unwrap_or_else(|_| process::exit(70))
 }
 
 fn exit_of(status: WaitStatus) -> Exit {
@@ -231,7 +241,7 @@ fn keep(shared: &Shared, order: &Order, descriptors: Vec<OwnedFd>) -> ! {
             Ok(Some((pid, status))) if pid == program => {
                 if !order.keeps_processes {
                     let own = procs::own();
-                    procs::kill_until_none(|all| procs::beneath(own, all), || {});
+                    or_end(procs::kill_until_none(|all| procs::beneath(own, all), || {}));
                 }
                 let (exit, full) = (exit_of(status), scratch::full());
                 let ended = FromInit::Ended { call: order.call.clone(), exit, full };

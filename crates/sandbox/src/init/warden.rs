@@ -67,9 +67,10 @@ fn stand(told: &OwnedFd, init: Pid) -> ! {
     }
     let own = procs::own();
     let beneath = |all: &[procs::Entry]| procs::beneath(own, all);
-    while !procs::kill_until_none(beneath, || {
+    let mut reaped = || {
         reap(init);
-    }) {}
+    };
+    while !procs::kill_until_none(beneath, &mut reaped).unwrap_or(false) {}
     while !matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
     process::exit(0)
 }

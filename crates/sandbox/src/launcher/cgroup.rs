@@ -16,6 +16,8 @@ use rustix::io::Errno;
 const PREFIX: &str = "cofferdam";
 /// The kernel's own period of processor quotas, in both versions.
 const PERIOD_US: u64 = 100_000;
+/// What of the limit of memory sockets may have on version 1, where they come on top.
+const SOCKETS_PART: u64 = 8;
 /// Where a process is put into a group.
 const MEMBERS: &str = "cgroup.procs";
 /// How often a group is made before it is given up.
@@ -61,6 +63,10 @@ impl Groups {
         } else {
             made.limits_memory =
                 made.limit(memory.as_deref(), "memory.limit_in_bytes", limit.clone());
+            // Memory of sockets is counted where it has a limit of its own.
+            let sockets = (limits.memory_bytes / SOCKETS_PART).to_string();
+            let _uncounted =
+                made.limit(memory.as_deref(), "memory.kmem.tcp.limit_in_bytes", sockets);
             // Not there without swap accounting.
             let _without_swap = made.limit(memory.as_deref(), "memory.memsw.limit_in_bytes", limit);
         }

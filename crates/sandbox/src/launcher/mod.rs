@@ -293,6 +293,6 @@ impl Launching {
             found
         };
         // They stay as dead children until the next round, which their death brings about.
-        kill_until_none(orphans, || {});
+        let _or_the_next_round = kill_until_none(orphans, || {});
     }
 }

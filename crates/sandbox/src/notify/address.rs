@@ -47,7 +47,7 @@ pub(super) fn destination(pid: i32, judge: Judge, args: &[u64; 6]) -> Destinatio
                 .find(|to| *to != Destination::Near)
                 .unwrap_or(Destination::Near)
         }
-        Judge::OwnIds { .. } | Judge::Change { .. } => Destination::Near,
+        Judge::OwnIds { .. } | Judge::OwnProcess { .. } | Judge::Change { .. } => Destination::Near,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What can be known of a process that tried something, read from `/proc` while it waits.
 //!
-//! All of it is what the session claims: bounded, escaped, never a host path. Must never be used
-//! to decide anything but how a record reads.
+//! All of it is what the session claims: bounded, escaped, never a host path; but for numbers and ids,
+//! which are the kernel's. Must never decide by what the session claims.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -59,6 +59,25 @@ fn status(pid: i32) -> Option<String> {
     let bytes = read_bounded(&format!("/proc/{pid}/status"), PROC_BYTES_MAX)?;
     // The name in the first line is the session's; the kernel escapes newlines in it.
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Threads of a process that are looked at for a number.
+const THREADS_MAX: usize = 1024;
+
+/// Whether the process of the thread `tid` has one that it numbers so itself; none is numbered 0,
+/// which means the caller.
+pub(super) fn has_thread(tid: i32, inside: i32) -> bool {
+    let is_it = |pid: i32| {
+        let status = status(pid).unwrap_or_default();
+        let pids = field(&status, "NSpid").unwrap_or_default();
+        pids.split_ascii_whitespace().next_back().and_then(|it| it.parse().ok()) == Some(inside)
+    };
+    if inside == 0 || is_it(tid) {
+        return true;
+    }
+    let tasks = std::fs::read_dir(format!("/proc/{tid}/task")).into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+    threads.take(THREADS_MAX).any(is_it)
 }
 
 /// Facts of the thread `tid`; the line of parents ends at the first that `is_known`, or below `init`.

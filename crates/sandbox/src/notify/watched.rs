@@ -400,6 +400,14 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
             }
             target::target(name, args)
         }
+        Some(Judge::OwnProcess { number, kind }) => {
+            let argument = |at: usize| args.get(at).map_or(0, |it| (*it & 0xffff_ffff) as u32);
+            let is_kind = kind.is_none_or(|(at, value)| argument(at) == value);
+            if is_kind && process::has_thread(notification.pid, argument(number).cast_signed()) {
+                return Verdict::Pass;
+            }
+            target::target(name, args)
+        }
         Some(Judge::Change { change: Change::Mode(mode), .. })
             if args.get(mode).is_some_and(|it| it & u64::from(libc::S_ISUID) != 0) =>
         {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::init::procs;
 
@@ -31,6 +31,8 @@ pub(super) fn beneath(top: i32) -> (u64, u64) {
         // which the process itself tells, can be gone. Memory they share, as long as they are there.
         threads.iter().for_each(|thread| found.open(&thread.join("fd")));
         threads.iter().any(|thread| found.mapped(&thread.join("maps"), &in_memory));
+        // Neither open nor mapped has to be what it executed.
+        found.held(Path::new(&format!("/proc/{process}/exe")));
     }
     let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     (bytes, found.0.len() as u64)
@@ -40,7 +42,10 @@ pub(super) fn beneath(top: i32) -> (u64, u64) {
 /// session and not on what else the host runs. A kernel without them has all processes looked at.
 fn processes_beneath(top: i32) -> Vec<i32> {
     if !Path::new(&format!("/proc/{top}/task/{top}/children")).exists() {
-        return procs::beneath(top, &procs::all()).iter().map(|it| it.pid).collect();
+        return procs::beneath(top, &procs::all().unwrap_or_default())
+            .iter()
+            .map(|it| it.pid)
+            .collect();
     }
     let (mut found, mut open) = (vec![], vec![top]);
     while let Some(process) = open.pop() {
@@ -63,12 +68,24 @@ impl Found {
         for entry in fs::read_dir(descriptors).into_iter().flatten().flatten() {
             // What the descriptor leads to is looked at, and not opened.
             let name = entry.file_name();
-            let Ok(stat) = rustix::fs::statat(&opened, &name, AtFlags::empty()) else { continue };
-            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            if is_file && stat.st_nlink == 0 && !is_in_memory(&descriptors.join(&name)) {
-                let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-                self.0.insert((stat.st_dev, stat.st_ino), blocks.saturating_mul(512));
+            if let Ok(stat) = rustix::fs::statat(&opened, &name, AtFlags::empty()) {
+                self.count(&stat, &descriptors.join(&name));
             }
+        }
+    }
+
+    /// What a link of `/proc` leads to.
+    fn held(&mut self, link: &Path) {
+        if let Ok(stat) = rustix::fs::stat(link) {
+            self.count(&stat, link);
+        }
+    }
+
+    fn count(&mut self, stat: &Stat, link: &Path) {
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_file && stat.st_nlink == 0 && !is_in_memory(link) {
+            let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+            self.0.insert((stat.st_dev, stat.st_ino), blocks.saturating_mul(512));
         }
     }
 
@@ -159,7 +176,7 @@ mod tests {
         let top = i32::try_from(child.id()).unwrap();
         std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
         let mut found = super::processes_beneath(top);
-        let all = super::procs::all();
+        let all = super::procs::all().unwrap();
         let mut expected: Vec<_> =
             super::procs::beneath(top, &all).iter().map(|it| it.pid).collect();
         found.sort_unstable();

@@ -8,7 +8,7 @@ use cofferdam_contract::limits::Limits;
 use cofferdam_sandbox::{CallResult, CallSpec, Launcher};
 
 use crate::deaths::{beneath, groups_of};
-use crate::support::{Open, Site, call, has_groups, launcher, probe, wait_until};
+use crate::support::{Open, Site, call, has_groups, launcher, probe, text, wait_until};
 
 fn open_with(launcher: &Launcher, change: impl FnOnce(&mut Limits)) -> Open {
     let mut site = Site::new();
@@ -84,6 +84,34 @@ fn memory() {
         assert_quiet(&open, sh("exit 0"));
     }
     assert_quiet(&other, sh("exit 0"));
+}
+
+/// Fills so many connections of its own, and says how many bytes are under way.
+const QUEUED: &str = "import socket\n\
+    listener = socket.create_server(('127.0.0.1', 0), backlog=200); kept = []; sent = 0\n\
+    for _ in range(150):\n\
+    \x20one = socket.create_connection(listener.getsockname()); other = listener.accept()[0]\n\
+    \x20kept += [one, other]; one.setblocking(False)\n\
+    \x20try:\n\
+    \x20\x20while True: sent += one.send(bytes(1 << 20))\n\
+    \x20except OSError: pass\n\
+    print(sent)";
+
+/// What lies in sockets is memory of the session's, which the whole host has a bound of.
+#[test]
+fn memory_of_sockets() {
+    let launcher = launcher();
+    let limit = 128 << 20;
+    let queued = |open: &Open| {
+        let result = open.run(&["python3", "-c", QUEUED]);
+        text(&result.stdout).trim().parse::<u64>().unwrap_or(0)
+    };
+    let wide = open_with(&launcher, |_| {});
+    assert!(queued(&wide) > limit, "control: so much can be under way");
+    let open = open_with(&launcher, |limits| limits.memory_bytes = limit);
+    if is_grouped(&open, WallName::MemoryLimit) {
+        assert!(queued(&open) < limit);
+    }
 }
 
 #[test]

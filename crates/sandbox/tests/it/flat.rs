@@ -273,7 +273,7 @@ fn processes_beyond_the_session_are_out_of_reach() {
         }
     }
     let rules = rules(&open);
-    for rule in ["seccomp.flat.process", "seccomp.trace"] {
+    for rule in ["seccomp.process", "seccomp.trace"] {
         assert!(rules.iter().any(|it| it == rule), "{rule}: {rules:?}");
     }
     // Controls: a process of one's own can be traced under `debug`, and outside all of it works.

@@ -135,11 +135,11 @@ fn a_file_is_given_alone() {
 #[test]
 fn what_holds_on_is_killed_and_nothing_else() {
     let launcher = launcher();
-    for how in ["open", "mapped", "watched", "in-flight", "directory"] {
+    for how in ["open", "mapped", "watched", "watched-apart", "in-flight", "directory", "written"] {
         let (open, data) = open_beside(&launcher);
-        let place = open.grant(&real(&data), false);
+        let place = open.grant(&real(&data), how == "written");
         let what = match how {
-            "watched" | "directory" => place.clone(),
+            "watched" | "watched-apart" | "directory" => place.clone(),
             _ => format!("{place}/f"),
         };
         let holder = open.holding(&[&format!("hold-{how}"), &what], "holder");
@@ -230,10 +230,13 @@ fn tracing_works_within_a_call_and_nowhere_else() {
     bystander.stopper().stop();
     bystander.wait();
     // Taken back: the tracer is killed, what it traced goes on, and the next one is refused.
-    let tracer = open.holding(&["hold-traced"], "tracer");
-    gate.open.store(false, Ordering::SeqCst);
-    assert_eq!(open.session.end_tracing(), 1);
-    assert_eq!(tracer.wait().signal, Some(9));
+    for how in ["hold-traced", "hold-traced-apart"] {
+        gate.open.store(true, Ordering::SeqCst);
+        let tracer = open.holding(&[how], how);
+        gate.open.store(false, Ordering::SeqCst);
+        assert_eq!(open.session.end_tracing(), 1, "{how}");
+        assert_eq!(tracer.wait().signal, Some(9), "{how}");
+    }
     assert_eq!(open.probe(&["trace-child"]).exit_code, Some(1));
     assert!(open.session.is_alive() && gate.asked.load(Ordering::SeqCst) > 0);
 }

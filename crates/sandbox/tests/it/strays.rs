@@ -76,6 +76,47 @@ fn a_process_whose_first_thread_is_gone_dies_with_its_call() {
     wait_until("what it left is gone", || left() == 0);
 }
 
+/// Init has the session's user. Who takes its descriptors would keep it from seeing whom it has to
+/// end, and who takes its time, from ending them soon.
+#[test]
+fn a_call_sets_nothing_for_who_ends_it() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let python = |program: &str| {
+        let program = format!(
+            "import os, resource\nown = os.getpid()\ntry:\n {program}\nexcept PermissionError: os._exit(7)"
+        );
+        let result = open.run(&["python3", "-c", &program]);
+        assert!(result.stderr.is_empty(), "{program}: {}", text(&result.stderr));
+        (result.exit_code, result.denials)
+    };
+    for program in [
+        "resource.prlimit(1, resource.RLIMIT_NOFILE, (2, 2))",
+        "os.setpriority(os.PRIO_PROCESS, 1, 19)",
+        "os.setpriority(os.PRIO_PGRP, 1, 19)",
+        "os.setpriority(os.PRIO_USER, 0, 19)",
+        "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
+        "os.sched_setparam(1, os.sched_param(0))",
+        "os.sched_setaffinity(1, {0})",
+    ] {
+        assert_eq!(python(program), (Some(7), 1), "{program}");
+    }
+    let told = open.denials.0.lock().unwrap();
+    assert!(told.iter().all(|it| it.rule == "seccomp.process"), "{told:?}");
+    drop(told);
+    // Control: for itself it may, by its own number too, and look at others.
+    for program in [
+        "resource.prlimit(own, resource.RLIMIT_NOFILE, (50, 50))",
+        "os.setpriority(os.PRIO_PROCESS, own, 19)",
+        "os.sched_setscheduler(own, os.SCHED_IDLE, os.sched_param(0))",
+        "os.sched_setaffinity(own, os.sched_getaffinity(own))",
+        "__import__('threading').Thread(target=lambda: os.sched_setaffinity(own, {0})).start()",
+        "resource.prlimit(1, resource.RLIMIT_NOFILE)",
+    ] {
+        assert_eq!(python(program), (Some(0), 0), "{program}");
+    }
+}
+
 #[test]
 fn stopping_a_call_in_the_background_stops_what_it_left() {
     let launcher = launcher();

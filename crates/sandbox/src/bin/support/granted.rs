@@ -17,6 +17,8 @@ pub(crate) fn attack(args: &[&str]) -> io::Result<String> {
         ["hold-open", path, marker] => hold(marker, File::open(path)?),
         ["hold-mapped", path, marker] => hold(marker, map(path)?),
         ["hold-watched", path, marker] => hold(marker, watch(path)?),
+        ["hold-watched-apart", path, marker] => hold_apart(marker, || watch(path)),
+        ["hold-written", path, marker] => hold(marker, File::options().write(true).open(path)?),
         ["hold-in-flight", path, marker] => hold(marker, in_flight(path)?),
         ["hold-directory", path, marker] => {
             std::env::set_current_dir(path)?;
@@ -33,6 +35,10 @@ pub(crate) fn attack(args: &[&str]) -> io::Result<String> {
         ["trace", pid] => {
             ptrace(libc::PTRACE_SEIZE, pid.parse().unwrap_or(0)).map(|()| "traced".to_owned())
         }
+        ["hold-traced-apart", marker] => hold_apart(marker, || {
+            let child = std::process::Command::new("/bin/sleep").arg("1000").spawn()?;
+            ptrace(libc::PTRACE_SEIZE, child.id() as i32).map(|()| child)
+        }),
         ["hold-traced", marker] => {
             let child = std::process::Command::new("/bin/sleep").arg("1000").spawn()?;
             ptrace(libc::PTRACE_SEIZE, child.id() as i32)?;
@@ -49,6 +55,17 @@ fn hold<T>(marker: &str, held: T) -> io::Result<String> {
         std::thread::sleep(Duration::from_secs(1000));
         std::hint::black_box(&held);
     }
+}
+
+/// The same by a thread that has descriptors of its own.
+fn hold_apart<T>(marker: &str, get: impl Fn() -> io::Result<T> + Sync) -> io::Result<String> {
+    let held = || {
+        // SAFETY: this thread holds no descriptor of the others'.
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FILES) }?;
+        hold(marker, get()?)
+    };
+    std::thread::scope(|threads| threads.spawn(held).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 /// A mapping that outlives its descriptor. Nothing unmaps it but the end of the process.
