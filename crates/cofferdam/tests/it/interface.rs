@@ -92,7 +92,7 @@ fn doctor_tells_walls_and_requirements() {
     let doctor = world.run(&["doctor", "--json"]).object(0);
     insta::assert_json_snapshot!("doctor_json", shape(&doctor));
     assert_eq!(doctor["ok"], true);
-    assert_eq!(doctor["walls"].as_array().unwrap().len(), 21);
+    assert_eq!(doctor["walls"].as_array().unwrap().len(), 22);
     let names = doctor["requirements"].as_array().unwrap().iter().map(|it| text(it, "name"));
     assert_eq!(names.filter(|name| *name == "state_directory").count(), 1);
     assert!(!world.state().exists(), "it makes nothing");

@@ -49,7 +49,7 @@ fn start_tells_the_boundary_and_exec_tells_what_came_of_it() {
     for name in ["walls", "event_sources"] {
         insta::assert_json_snapshot!(format!("session_start_{name}"), shape(&capabilities[name]));
     }
-    assert_eq!(capabilities["walls"].as_array().unwrap().len(), 20);
+    assert_eq!(capabilities["walls"].as_array().unwrap().len(), 21);
     assert!(!capabilities["event_sources"].as_array().unwrap().is_empty());
     let called = world.run_with(b"x", &["session", "exec", "--json", "--", "cat"]).object(0);
     insta::assert_json_snapshot!("session_exec_json", shape(&called));

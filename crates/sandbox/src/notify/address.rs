@@ -23,12 +23,15 @@ pub(super) enum Destination {
     Near,
     /// Beyond loopback: `ADDRESS:PORT`.
     Far(String),
+    /// Nobody knows: there is more to look at than one call may have looked at.
+    Unseen,
 }
 
 /// Longest socket address: `sizeof(struct sockaddr_in6)`.
 const ADDRESS_BYTES_MAX: usize = 28;
-/// Messages of one `sendmmsg`: the kernel takes no more (`UIO_MAXIOV`, sendmmsg(2)).
-const MESSAGES_MAX: u64 = 1024;
+/// Messages of one `sendmmsg` that are looked at. The kernel takes 1024 (`UIO_MAXIOV`); each can be in
+/// a page that has to come from disk first, and meanwhile all other sessions wait for their answers.
+const MESSAGES_MAX: u64 = 128;
 const MMSGHDR_BYTES: u64 = size_of::<libc::mmsghdr>() as u64;
 
 /// Looks at the address that a call was given.
@@ -40,12 +43,12 @@ pub(super) fn destination(pid: i32, judge: Judge, args: &[u64; 6]) -> Destinatio
         }
         Judge::Message { pointer } => named(pid, argument(pointer)),
         Judge::Messages { pointer, count } => {
-            let count = (argument(count) & 0xffff_ffff).min(MESSAGES_MAX);
-            let headers = (0..count).map(|index| argument(pointer) + index * MMSGHDR_BYTES);
-            headers
-                .map(|header| named(pid, header))
-                .find(|to| *to != Destination::Near)
-                .unwrap_or(Destination::Near)
+            let count = argument(count) & 0xffff_ffff;
+            let headers = 0..count.min(MESSAGES_MAX);
+            let headers = headers.map(|index| argument(pointer) + index * MMSGHDR_BYTES);
+            let rest = if count > MESSAGES_MAX { Destination::Unseen } else { Destination::Near };
+            let found = headers.map(|header| named(pid, header));
+            found.into_iter().find(|to| *to != Destination::Near).unwrap_or(rest)
         }
         Judge::OwnIds { .. } | Judge::OwnProcess { .. } | Judge::Change { .. } => Destination::Near,
     }
@@ -102,7 +105,7 @@ pub(super) fn decode(bytes: &[u8]) -> Destination {
 pub(crate) fn far(bytes: &[u8]) -> Option<String> {
     match decode(bytes) {
         Destination::Far(to) => Some(to),
-        Destination::Near => None,
+        Destination::Near | Destination::Unseen => None,
     }
 }
 

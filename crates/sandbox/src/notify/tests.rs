@@ -227,6 +227,19 @@ fn addressed_sends_are_told() {
         call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 17, 0, 0, 0])
     };
     assert_eq!(lab.run(at_the_end), (libc::ENETUNREACH, 1));
+    // What is too much to look at counts as lost.
+    let beyond = || {
+        let (near, far) = (inet([127, 0, 0, 1], 9), inet(FAR, 53));
+        let to = |at: usize| if at == 128 { &far } else { &near };
+        let headers: Vec<_> =
+            (0..129).map(|at| libc::mmsghdr { msg_hdr: header(to(at)), msg_len: 0 }).collect();
+        call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 129, 0, 0, 0])
+    };
+    let (child, watch, id) = lab.start(beyond);
+    child.release();
+    child.wait();
+    assert_eq!(watch.call_ended(&id), 0);
+    assert_eq!(watch.close().denials_lost, 1);
     let without_family = || {
         let to = libc::sockaddr_in { sin_family: libc::AF_UNSPEC as u16, ..inet(FAR, 53) };
         call(libc::SYS_sendto, [udp(), (&raw const to) as u64, 1, 0, (&raw const to) as u64, 16])

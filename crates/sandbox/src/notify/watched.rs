@@ -104,6 +104,11 @@ impl Shared {
                 listener::answer(listener, &notification, Reply::Continue);
                 return Ok(());
             }
+            Verdict::PassUnseen => {
+                state.ledger.lose(DenialSource::Seccomp, 1);
+                listener::answer(listener, &notification, Reply::Continue);
+                return Ok(());
+            }
             Verdict::Answer(errno) => {
                 listener::answer(listener, &notification, Reply::Fail(errno));
                 return Ok(());
@@ -376,6 +381,8 @@ impl Inner {
 enum Verdict {
     /// The kernel goes on with it.
     Pass,
+    /// Likewise, and what it may refuse is not told.
+    PassUnseen,
     /// It fails, and that is no refusal.
     Answer(i32),
     /// It is refused; `debug`: unless the grant of that name lets it.
@@ -429,6 +436,7 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
         }
         Some(judge) => match address::destination(notification.pid, judge, args) {
             Destination::Near => return Verdict::Pass,
+            Destination::Unseen => return Verdict::PassUnseen,
             Destination::Far(address) => address,
         },
     };

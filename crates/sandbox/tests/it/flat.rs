@@ -432,10 +432,23 @@ fn a_bomb_and_a_freeze_are_the_sessions_own() {
     let open = site().open(&launcher);
     let bystander = Bystander::start();
     daemon(&open, true);
-    open.session.freeze().unwrap();
     let beats = open.path("session/workspace/tree/beats-true");
+    // The daemon names its file.
+    let stopped = || {
+        let named = |pid: i32| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&words).contains("beats-true")
+        };
+        let own = i32::try_from(std::process::id()).unwrap();
+        let states: Vec<_> =
+            beneath(own).iter().filter(|it| named(it.pid)).map(|it| it.state.clone()).collect();
+        assert!(!states.is_empty());
+        states.iter().all(|state| state == "T")
+    };
+    assert!(!stopped(), "control: it runs");
+    open.session.freeze().unwrap();
+    assert!(stopped());
     let length = std::fs::metadata(&beats).unwrap().len();
-    assert_eq!(length, std::fs::metadata(&beats).unwrap().len());
     assert!(bystander.is_alive());
     open.session.thaw().unwrap();
     wait_until("it goes on", || std::fs::metadata(&beats).unwrap().len() > length);

@@ -65,11 +65,13 @@ fn run(mut command: Command, module: &str) {
     assert!(is_clean(&said, module), "{said}");
 }
 
-/// A group of the user's, as systemd delegates it. That without one there is none to be had, what is
-/// repeated without it tries.
+/// A group of the user's, as systemd delegates it. That without one, and on version 1, there is none to
+/// be had, is tried wherever else these modules are run again. `cargo xtask guest` has version 2.
 #[test]
-#[ignore = "takes control groups of version 2: cargo xtask guest has them"]
 fn limits_are_kept_by_groups_that_were_delegated() {
+    if !is_root() || !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return again("breaches::");
+    }
     let (root, delegated) = (Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup/delegated"));
     let within = delegated.join("tests");
     fs::create_dir_all(&within).unwrap();
