@@ -73,13 +73,19 @@ const PAIRS: Guard = &[
 ];
 const HAS_ADDRESS_4: Guard = &[&[not_null(4)]];
 /// Input into a terminal as everywhere; flags of a file (`FS_IOC_SETFLAGS`, its 32-bit twin,
-/// `FS_IOC_FSSETXATTR`), which its owner may set on one that is open for reading.
+/// `FS_IOC_FSSETXATTR`), its version (`FS_IOC_SETVERSION`, ext4's own, their twins) and its seal
+/// (`FS_IOC_ENABLE_VERITY`), which its owner may set on one that is open for reading.
 const COMMANDS: Guard = &[
     &[is(1, libc::TIOCSTI)],
     &[is(1, libc::TIOCLINUX)],
     &[is(1, 0x4008_6602)],
     &[is(1, 0x4004_6602)],
     &[is(1, 0x401c_5820)],
+    &[is(1, 0x4008_7602)],
+    &[is(1, 0x4004_7602)],
+    &[is(1, 0x4008_6604)],
+    &[is(1, 0x4004_6604)],
+    &[is(1, 0x4080_6685)],
     &[OF_BTRFS, not(1, libc::FICLONE)],
 ];
 
@@ -106,6 +112,7 @@ pub(super) const TABLE: &[(u32, Answer)] = &[
     (44, tell_when(HAS_ADDRESS_4, &NETWORK)), // sendto
     // Pairs ignore or refuse an address, so that there is nothing to look at.
     (46, ALLOW),                      // sendmsg
+    (49, tell(&NETWORK)),             // bind
     (53, tell_when(PAIRS, &NETWORK)), // socketpair
     (64, tell(&IPC)),                 // semget
     (65, tell(&IPC)),                 // semop
@@ -121,10 +128,15 @@ pub(super) const TABLE: &[(u32, Answer)] = &[
     (93, tell(&OWNER)), // fchown
     (94, tell(&OWNER)), // lchown
     // The C libraries use utimensat for these.
-    (132, ABSENT),                                      // utime
-    (188, tell(&ATTRIBUTES)),                           // setxattr
-    (189, tell(&ATTRIBUTES)),                           // lsetxattr
-    (190, tell(&ATTRIBUTES)),                           // fsetxattr
+    (132, ABSENT),            // utime
+    (188, tell(&ATTRIBUTES)), // setxattr
+    (189, tell(&ATTRIBUTES)), // lsetxattr
+    (190, tell(&ATTRIBUTES)), // fsetxattr
+    // Of files that cannot be opened, Landlock lets these be read all the same.
+    (191, ABSENT),                                      // getxattr
+    (192, ABSENT),                                      // lgetxattr
+    (194, ABSENT),                                      // listxattr
+    (195, ABSENT),                                      // llistxattr
     (197, tell(&ATTRIBUTES)),                           // removexattr
     (198, tell(&ATTRIBUTES)),                           // lremovexattr
     (199, tell(&ATTRIBUTES)),                           // fremovexattr
@@ -141,6 +153,8 @@ pub(super) const TABLE: &[(u32, Answer)] = &[
     (307, ALLOW),                                       // sendmmsg, as sendmsg
     (452, change(at(0, 1, Some(3)), Change::Mode(2))),  // fchmodat2
     (463, tell(&ATTRIBUTES)),                           // setxattrat
+    (464, ABSENT),                                      // getxattrat
+    (465, ABSENT),                                      // listxattrat
     (466, tell(&ATTRIBUTES)),                           // removexattrat
     (469, tell(&ATTRIBUTES)),                           // file_setattr
 ];

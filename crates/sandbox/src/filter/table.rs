@@ -151,6 +151,12 @@ const OTHER_IO: Guard = &[&[not(0, IO_OF_PROCESS as u64)], &[not(1, 0)]];
 /// Putting pages out of the cache, which is the host's and every session's: who then finds one in it
 /// again knows that somebody read there.
 const FORGETS: Guard = &[&[is(3, libc::POSIX_FADV_DONTNEED as u64)]];
+/// The same by `MADV_COLD` and `MADV_PAGEOUT`, for whom the file belongs to (madvise(2)).
+const FORGETS_MAPPED: Guard = &[&[is(2, 20)], &[is(2, 21)]];
+const FORGETS_MAPPED_OF: Guard = &[&[is(3, 20)], &[is(3, 21)]];
+/// `PR_SET_DUMPABLE` to no: an ordinary user's supervisor could not look any more at what the process
+/// holds, and nobody is kept out by it who could trace in a session.
+const HIDES: Guard = &[&[is(0, libc::PR_SET_DUMPABLE as u64), is(1, 0)]];
 const SET_ID_MODE_1: Guard = &[&[has_bit(1, libc::S_ISUID as u64)]];
 const SET_ID_MODE_2: Guard = &[&[has_bit(2, libc::S_ISUID as u64)]];
 /// Device files, character device 0/0 among them: an overlay would read that as a removed file.
@@ -199,7 +205,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (25, "mremap", ALLOW),
     (26, "msync", ALLOW),
     (27, "mincore", ALLOW),
-    (28, "madvise", ALLOW),
+    (28, "madvise", done_when(FORGETS_MAPPED)),
     (29, "shmget", ALLOW),
     (30, "shmat", ALLOW),
     (31, "shmctl", ALLOW),
@@ -328,7 +334,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (154, "modify_ldt", ABSENT),
     (155, "pivot_root", tell(&MOUNT)),
     (156, "_sysctl", ABSENT),
-    (157, "prctl", ALLOW),
+    (157, "prctl", done_when(HIDES)),
     (158, "arch_prctl", ALLOW),
     (159, "adjtimex", tell(&KERNEL)),
     (160, "setrlimit", ALLOW),
@@ -524,7 +530,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (437, "openat2", ALLOW),
     (438, "pidfd_getfd", tell_outside_debug(&TRACE)),
     (439, "faccessat2", ALLOW),
-    (440, "process_madvise", ALLOW),
+    (440, "process_madvise", done_when(FORGETS_MAPPED_OF)),
     (441, "epoll_pwait2", ALLOW),
     (442, "mount_setattr", tell(&MOUNT)),
     (443, "quotactl_fd", tell(&KERNEL)),

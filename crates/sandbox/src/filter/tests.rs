@@ -125,6 +125,12 @@ fn what_is_only_said_to_be_done_is_not_done() {
     let forget = advice(libc::POSIX_FADV_DONTNEED);
     assert_eq!(nothing(libc::SYS_fadvise64, forget), (0, libc::EBADF));
     assert_eq!(nothing(libc::SYS_syncfs, ALL), (0, libc::EBADF));
+    let advice_of_mapped = |it: i32| [1, 4096, it as u64, 0, 0, 0];
+    for forget in [libc::MADV_PAGEOUT, libc::MADV_COLD] {
+        assert_eq!(nothing(libc::SYS_madvise, advice_of_mapped(forget)), (0, libc::EINVAL));
+    }
+    let need = advice_of_mapped(libc::MADV_WILLNEED);
+    assert_eq!(nothing(libc::SYS_madvise, need), (libc::EINVAL, libc::EINVAL));
     // Other advice is the program's own affair.
     let keep = advice(libc::POSIX_FADV_WILLNEED);
     assert_eq!(nothing(libc::SYS_fadvise64, keep), (libc::EBADF, libc::EBADF));

@@ -4,6 +4,19 @@ use cofferdam_contract::limits::Limits;
 
 use crate::support::{Open, Site, has_groups, launcher, text};
 
+/// An ordinary user's supervisor looks at what a process holds, which such a process would not let it.
+#[test]
+fn a_process_does_not_hide_what_it_holds() {
+    let hide = "import ctypes; call = ctypes.CDLL(None).prctl\n\
+                print(call(4, 0, 0, 0, 0), call(3, 0, 0, 0, 0))";
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    assert_eq!(text(&open.run(&["python3", "-c", hide]).stdout), "0 1\n");
+    // Control: elsewhere it does.
+    let outside = std::process::Command::new("python3").args(["-c", hide]).output().unwrap();
+    assert_eq!(text(&outside.stdout), "0 0\n");
+}
+
 fn open_with(change: impl FnOnce(&mut Limits)) -> (cofferdam_sandbox::Launcher, Open) {
     let launcher = launcher();
     let mut site = Site::new();
