@@ -1,8 +1,9 @@
 //! The system-call filter of a session: compiled from the catalogue, installed by init.
 //!
-//! One program: i386 and x32 calls kill the process, telling calls go to the supervisor, allowed
-//! calls pass, all else is ENOSYS. Calls that are allowed whatever their arguments cost nothing,
-//! since the kernel caches that answer per number (Linux 5.11). Must never know who listens.
+//! One program: i386 and x32 calls kill the process, telling calls go to the supervisor, some are
+//! only said to be done, allowed calls pass, all else is ENOSYS. Calls that are allowed whatever
+//! their arguments cost nothing, since the kernel caches that answer per number (Linux 5.11). Must
+//! never know who listens.
 
 #![allow(unsafe_code)]
 
