@@ -49,8 +49,8 @@ pub(crate) fn flat_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError
 }
 
 /// The same walls without events, for a host where an outer listener takes the only place there is
-/// (EBUSY from [`install`]). Calls that a supervisor only looks at are allowed: the look never was
-/// the wall. There is none for flat sessions, where some of it is.
+/// (EBUSY from [`install`]). Calls that a supervisor only looks at are allowed where the look never was
+/// the wall, and else refused. There is none for flat sessions, where some of it is.
 pub(crate) fn silent_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
     compile(debug, false, Boundary::Native).map_err(unusable)
 }

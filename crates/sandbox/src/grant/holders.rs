@@ -46,9 +46,7 @@ impl Holds for HoldsPath {
     /// `CLONE_FS`), and of the process itself `/proc` shows those of its first thread.
     fn holds(&self, pid: i32) -> bool {
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let tasks = std::fs::read_dir(process.join("task")).into_iter().flatten().flatten();
-        let mut threads = tasks.map(|task| task.path());
-        self.has_mapped(&process) || threads.any(|thread| self.is_held_by(&thread))
+        self.has_mapped(&process) || procs::threads(pid).any(|thread| self.is_held_by(&thread))
     }
 }
 
@@ -115,10 +113,9 @@ impl Holds for Traces {
 
 /// Who traces the threads of a process. A thread traces, and the kernel names it.
 fn tracers_of(pid: i32) -> Vec<i32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let tracer = |thread: std::fs::DirEntry| number(&thread.path(), "TracerPid:");
+    let tracers = procs::threads(pid).filter_map(|thread| number(&thread, "TracerPid:"));
     let process = |thread| number(Path::new(&format!("/proc/{thread}")), "Tgid:");
-    threads.filter_map(tracer).filter_map(process).collect()
+    tracers.filter_map(process).collect()
 }
 
 /// A number in the status of a thread, unless it is zero.

@@ -8,7 +8,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
@@ -71,12 +70,7 @@ impl Devices {
                     place(&path, false)?;
                     mount::attach(device, &path)?;
                 }
-                for (name, target) in DEVICE_LINKS {
-                    symlink(target, Path::new(DEV).join(name))?;
-                }
-                for name in DEVICE_DIRECTORIES {
-                    directory(&Path::new(DEV).join(name))?;
-                }
+                lay_out(std::fs::File::open(DEV)?)?;
             }
         }
         let no_programs = Attributes::MOUNT_ATTR_NOSUID | Attributes::MOUNT_ATTR_NOEXEC;
@@ -98,6 +92,17 @@ pub(crate) fn can_be_made() -> io::Result<()> {
     make().map(drop)
 }
 
+/// What is beside devices.
+fn lay_out(within: impl AsFd) -> io::Result<()> {
+    for (name, target) in DEVICE_LINKS {
+        rustix::fs::symlinkat(*target, &within, *name)?;
+    }
+    for name in DEVICE_DIRECTORIES {
+        rustix::fs::mkdirat(&within, *name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}
+
 /// A directory of devices that nobody else has. Refused without CAP_MKNOD on the host (mknod(2)).
 fn make() -> io::Result<OwnedFd> {
     let size = [("size", Some("4k")), ("nr_inodes", Some("32")), ("mode", Some("0755"))];
@@ -110,12 +115,7 @@ fn make() -> io::Result<OwnedFd> {
         // What is made has the mode that the mask leaves.
         rustix::fs::chmodat(&own, *name, mode, AtFlags::empty())?;
     }
-    for (name, target) in DEVICE_LINKS {
-        rustix::fs::symlinkat(*target, &own, *name)?;
-    }
-    for name in DEVICE_DIRECTORIES {
-        rustix::fs::mkdirat(&own, *name, Mode::from_raw_mode(0o755))?;
-    }
+    lay_out(&own)?;
     mount::restrict(own.as_fd(), ATTRIBUTES)?;
     Ok(own)
 }

@@ -55,8 +55,7 @@ impl Stage {
         match &bound.origin {
             Origin::Ancestor(ancestor, path) => {
                 let (_, layered) = self.ancestor(*ancestor)?;
-                let part = mounted_part(&layered?, path, bound.is_directory)?;
-                mount::clone_one(part.as_fd())
+                clone_part(&layered?, path, bound.is_directory)
             }
             Origin::Mount(mount) if bound.is_directory => {
                 let place = self.place();
@@ -72,8 +71,7 @@ impl Stage {
         match &bound.origin {
             Origin::Ancestor(ancestor, path) => {
                 let (plain, _) = self.ancestor(*ancestor)?;
-                let part = mounted_part(&plain, path, bound.is_directory)?;
-                mount::clone_one(part.as_fd())
+                clone_part(&plain, path, bound.is_directory)
             }
             Origin::Mount(mount) => mount.try_clone(),
         }
@@ -105,14 +103,14 @@ impl Stage {
     }
 }
 
-/// What lies at `path` beneath a place, if it is what it was when it was looked at.
-fn mounted_part(place: &Path, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
+/// A mount of what lies at `path` beneath a place, if it is what it was when it was looked at.
+fn clone_part(place: &Path, path: &Path, is_directory: bool) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(place, flags, Mode::empty())?;
     let part = part(directory.as_fd(), path)?;
     match FileType::from_raw_mode(rustix::fs::fstat(&part)?.st_mode) {
-        FileType::RegularFile if !is_directory => Ok(part),
-        FileType::Directory if is_directory => Ok(part),
+        FileType::RegularFile if !is_directory => mount::clone_one(part.as_fd()),
+        FileType::Directory if is_directory => mount::clone_one(part.as_fd()),
         _ => Err(io::ErrorKind::InvalidInput.into()),
     }
 }

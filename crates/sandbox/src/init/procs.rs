@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -84,6 +85,12 @@ fn look(pid: i32) -> io::Result<Option<Entry>> {
         }
     }
     Ok(Some(found))
+}
+
+/// Where `/proc` shows the threads of a process; nowhere, if it is gone.
+pub(crate) fn threads(pid: i32) -> impl Iterator<Item = PathBuf> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.map(|task| task.path())
 }
 
 fn unless_gone<T>(answer: io::Result<T>) -> io::Result<Option<T>> {

@@ -44,11 +44,11 @@ pub(super) fn destination(pid: i32, judge: Judge, args: &[u64; 6]) -> Destinatio
         Judge::Message { pointer } => named(pid, argument(pointer)),
         Judge::Messages { pointer, count } => {
             let count = argument(count) & 0xffff_ffff;
-            let headers = 0..count.min(MESSAGES_MAX);
-            let headers = headers.map(|index| argument(pointer) + index * MMSGHDR_BYTES);
             let rest = if count > MESSAGES_MAX { Destination::Unseen } else { Destination::Near };
-            let found = headers.map(|header| named(pid, header));
-            found.into_iter().find(|to| *to != Destination::Near).unwrap_or(rest)
+            (0..count.min(MESSAGES_MAX))
+                .map(|index| named(pid, argument(pointer) + index * MMSGHDR_BYTES))
+                .find(|to| *to != Destination::Near)
+                .unwrap_or(rest)
         }
         Judge::OwnIds { .. } | Judge::OwnProcess { .. } | Judge::Change { .. } => Destination::Near,
     }

@@ -11,6 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use cofferdam_contract::denial::DeniedProcess;
 use cofferdam_contract::text::escape_bytes;
 
+use crate::init::procs;
+
 /// Longest name that a record holds, before escaping.
 const NAME_BYTES_MAX: usize = 256;
 /// Longest chain of parents that is followed. One thread looks for all sessions, and each costs it
@@ -75,8 +77,7 @@ pub(super) fn has_thread(tid: i32, inside: i32) -> bool {
     if inside == 0 || is_it(tid) {
         return true;
     }
-    let tasks = std::fs::read_dir(format!("/proc/{tid}/task")).into_iter().flatten().flatten();
-    let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let threads = procs::threads(tid).filter_map(|it| it.file_name()?.to_str()?.parse().ok());
     threads.take(THREADS_MAX).any(is_it)
 }
 

@@ -213,29 +213,21 @@ fn addressed_sends_are_told() {
         call(libc::SYS_sendmsg, [udp(), (&raw const header) as u64, 0, 0, 0, 0])
     };
     assert_eq!(lab.run(sendmsg), (libc::ENETUNREACH, 1));
-    let sendmmsg = || {
+    // The last of so many and one more goes there.
+    let far_after = |near_ones: usize| {
         let (near, far) = (inet([127, 0, 0, 1], 9), inet(FAR, 53));
-        let headers = [&near, &far].map(|to| libc::mmsghdr { msg_hdr: header(to), msg_len: 0 });
-        call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 2, 0, 0, 0])
+        let to = |at: usize| if at == near_ones { &far } else { &near };
+        let headers: Vec<_> = (0..=near_ones)
+            .map(|at| libc::mmsghdr { msg_hdr: header(to(at)), msg_len: 0 })
+            .collect();
+        let (pointer, count) = (headers.as_ptr() as u64, headers.len() as u64);
+        call(libc::SYS_sendmmsg, [udp(), pointer, count, 0, 0, 0])
     };
-    assert_eq!(lab.run(sendmmsg), (libc::ENETUNREACH, 1));
-    let at_the_end = || {
-        let (near, far) = (inet([127, 0, 0, 1], 9), inet(FAR, 53));
-        let to = |at: usize| if at == 16 { &far } else { &near };
-        let headers: Vec<_> =
-            (0..17).map(|at| libc::mmsghdr { msg_hdr: header(to(at)), msg_len: 0 }).collect();
-        call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 17, 0, 0, 0])
-    };
-    assert_eq!(lab.run(at_the_end), (libc::ENETUNREACH, 1));
+    for near_ones in [1, 16] {
+        assert_eq!(lab.run(|| far_after(near_ones)), (libc::ENETUNREACH, 1));
+    }
     // What is too much to look at counts as lost.
-    let beyond = || {
-        let (near, far) = (inet([127, 0, 0, 1], 9), inet(FAR, 53));
-        let to = |at: usize| if at == 128 { &far } else { &near };
-        let headers: Vec<_> =
-            (0..129).map(|at| libc::mmsghdr { msg_hdr: header(to(at)), msg_len: 0 }).collect();
-        call(libc::SYS_sendmmsg, [udp(), headers.as_ptr() as u64, 129, 0, 0, 0])
-    };
-    let (child, watch, id) = lab.start(beyond);
+    let (child, watch, id) = lab.start(|| far_after(128));
     child.release();
     child.wait();
     assert_eq!(watch.call_ended(&id), 0);

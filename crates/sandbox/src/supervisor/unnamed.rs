@@ -25,8 +25,7 @@ struct Found(HashMap<(u64, u64), u64>);
 pub(super) fn beneath(top: i32) -> (u64, u64) {
     let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
     for process in processes_beneath(top) {
-        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
-        let threads: Vec<_> = tasks.map(|task| task.path()).collect();
+        let threads: Vec<_> = procs::threads(process).collect();
         // A thread can have descriptors of its own (unshare(2), CLONE_FILES), and the first one, of
         // which the process itself tells, can be gone. Memory they share, as long as they are there.
         threads.iter().for_each(|thread| found.open(&thread.join("fd")));
@@ -49,9 +48,8 @@ fn processes_beneath(top: i32) -> Vec<i32> {
     }
     let (mut found, mut open) = (vec![], vec![top]);
     while let Some(process) = open.pop() {
-        let tasks = fs::read_dir(format!("/proc/{process}/task"));
-        for task in tasks.into_iter().flatten().flatten() {
-            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for thread in procs::threads(process) {
+            let children = fs::read_to_string(thread.join("children")).unwrap_or_default();
             let children = children.split_ascii_whitespace();
             let children: Vec<i32> = children.filter_map(|it| it.parse().ok()).collect();
             open.extend_from_slice(&children);
@@ -214,6 +212,27 @@ mod tests {
             child.wait().unwrap();
             assert!(bytes >= 100_000, "{how}: {bytes}");
         }
+    }
+
+    /// Of a program that is gone the kernel maps a part, and keeps all.
+    #[test]
+    fn what_is_executed_and_gone_is_found_whole() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let program = dir.path().join("program");
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut file = std::fs::File::options().append(true).open(&program).unwrap();
+        std::io::Write::write_all(&mut file, &[1; 4 << 20]).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        let mut child = std::process::Command::new(&program).arg("600").spawn().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        // Control: by its name it is no such file.
+        assert!(super::beneath(own).0 < 4 << 20);
+        std::fs::remove_file(&program).unwrap();
+        let (bytes, _) = super::beneath(own);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(bytes >= 4 << 20, "{bytes}");
     }
 
     #[test]

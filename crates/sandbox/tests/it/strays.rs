@@ -13,6 +13,12 @@ fn beating(open: &Open) -> usize {
     text(&counted.stdout).trim().parse().unwrap()
 }
 
+/// A call that keeps a daemon, and with it its keeper.
+fn keep_daemon(open: &Open) {
+    let spec = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
+    assert_eq!(open.start(spec).wait().exit_code, Some(0));
+}
+
 #[test]
 fn a_daemon_dies_with_its_call() {
     let launcher = launcher();
@@ -21,8 +27,7 @@ fn a_daemon_dies_with_its_call() {
     assert_eq!(result.exit_code, Some(0), "{}", text(&result.stdout));
     assert_eq!(beating(&open), 0);
     // Control: asked for in the background, it stays.
-    let spec = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
-    assert_eq!(open.start(spec).wait().exit_code, Some(0));
+    keep_daemon(&open);
     assert_eq!(beating(&open), 1);
 }
 
@@ -45,8 +50,7 @@ fn a_daemon_dies_although_another_call_runs() {
     assert_eq!(open.probe(&["daemon", "/workspace/one"]).exit_code, Some(0));
     assert_eq!(beating(&open), 0);
     // The plain call's own, beside one that keeps its processes.
-    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
-    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    keep_daemon(&open);
     long.stopper().stop();
     assert_eq!(long.wait().end, CallEnd::Stopped);
     assert_eq!(open.probe(&["daemon", "/workspace/two"]).exit_code, Some(0));
@@ -58,8 +62,7 @@ fn a_daemon_dies_although_another_call_runs() {
 fn a_process_whose_first_thread_is_gone_dies_with_its_call() {
     let launcher = launcher();
     let open = Site::new().open(&launcher);
-    let kept = CallSpec { background: true, ..probe(&["daemon", "/workspace/kept"]) };
-    assert_eq!(open.start(kept).wait().exit_code, Some(0));
+    keep_daemon(&open);
     let count = "for it in /proc/[0-9]*; do \
                  grep -q ') Z ' $it/stat && test $(ls $it/task | wc -l) -gt 1 && echo; \
                  done 2>/dev/null | wc -l";
