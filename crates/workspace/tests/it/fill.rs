@@ -2,12 +2,11 @@
 
 use std::io::Cursor;
 
-use cofferdam_contract::capability::WorkspaceKind;
 use cofferdam_contract::change::{FileKind, TreeChange};
 use cofferdam_contract::problem::{Code, Problem};
 use cofferdam_workspace::WorkspaceError;
 
-use crate::fixture::{Site, link, path_of};
+use crate::fixture::{Site, kinds, link, on_each, path_of};
 
 const BASE: &[(&str, &str)] = &[("a", "one"), ("d/x", "x"), ("d/e/z", "z")];
 
@@ -55,7 +54,7 @@ fn overlay_and_copy_are_filled_to_the_same_result() {
         "link l 3",
         "file twice 2",
     ];
-    for kind in [WorkspaceKind::Overlay, WorkspaceKind::Copy] {
+    for kind in kinds() {
         let site = Site::new(BASE, kind);
         fill(&site, changes()).unwrap();
         let mut found = site.scan();
@@ -68,7 +67,7 @@ fn overlay_and_copy_are_filled_to_the_same_result() {
 
 #[test]
 fn a_removal_after_the_file_that_took_the_directorys_place_takes_nothing() {
-    for kind in [WorkspaceKind::Overlay, WorkspaceKind::Copy] {
+    for kind in kinds() {
         let site = Site::new(BASE, kind);
         fill(&site, vec![put("d", FileKind::File, "flat"), gone("d/x"), gone("d/e/z")]).unwrap();
         assert_eq!(site.scan(), ["gone d", "file d 4"]);
@@ -77,18 +76,19 @@ fn a_removal_after_the_file_that_took_the_directorys_place_takes_nothing() {
 
 #[test]
 fn nothing_is_written_through_a_link_or_into_git() {
-    let site = Site::overlay(BASE);
-    let outside = site.tmp.path().join("outside");
-    std::fs::create_dir(&outside).unwrap();
-    use std::os::unix::ffi::OsStrExt as _;
-    link(&site.at("l"), outside.as_os_str().as_bytes());
-    fill(&site, vec![put("l/f", FileKind::File, "x")]).unwrap();
-    assert!(!outside.join("f").exists());
-    assert_eq!(site.scan(), ["file l/f 1"]);
-    for path in [".git/hooks/x", "sub/.GIT/x"] {
-        let refused = fill(&site, vec![put(path, FileKind::File, "x")]);
-        assert!(matches!(refused, Err(WorkspaceError::Fill { .. })));
-    }
+    on_each(BASE, |site| {
+        let outside = site.tmp.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        use std::os::unix::ffi::OsStrExt as _;
+        link(&site.at("l"), outside.as_os_str().as_bytes());
+        fill(&site, vec![put("l/f", FileKind::File, "x")]).unwrap();
+        assert!(!outside.join("f").exists());
+        assert_eq!(site.scan(), ["file l/f 1"]);
+        for path in [".git/hooks/x", "sub/.GIT/x"] {
+            let refused = fill(&site, vec![put(path, FileKind::File, "x")]);
+            assert!(matches!(refused, Err(WorkspaceError::Fill { .. })));
+        }
+    });
 }
 
 #[test]

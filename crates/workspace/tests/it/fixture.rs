@@ -13,9 +13,29 @@ use cofferdam_contract::path::RepoPath;
 use cofferdam_workspace::{Scan, ScanBounds, Workspace};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
+use crate::pool::Mounted;
+
+/// The fields are dropped in this order: a pool can be taken down when nothing in it is open.
 pub(crate) struct Site {
-    pub(crate) tmp: tempfile::TempDir,
     pub(crate) workspace: Workspace,
+    dir: PathBuf,
+    _pool: Option<Mounted>,
+    pub(crate) tmp: tempfile::TempDir,
+}
+
+/// Every kind of view of a base that there can be: snapshots are root's alone.
+pub(crate) fn kinds() -> Vec<WorkspaceKind> {
+    let is_root = rustix::process::geteuid().is_root();
+    let snapshot = is_root.then_some(WorkspaceKind::Btrfs);
+    [WorkspaceKind::Overlay, WorkspaceKind::Copy].into_iter().chain(snapshot).collect()
+}
+
+/// The same on every kind of view.
+pub(crate) fn on_each(base: &[(&str, &str)], test: impl Fn(Site)) {
+    for kind in kinds() {
+        println!("on {kind:?}");
+        test(Site::new(base, kind));
+    }
 }
 
 impl Site {
@@ -23,19 +43,30 @@ impl Site {
         Self::new(base, WorkspaceKind::Overlay)
     }
 
+    /// A path that ends in `/` is an empty directory.
     pub(crate) fn new(base: &[(&str, &str)], kind: WorkspaceKind) -> Self {
         let tmp = tempfile::tempdir().unwrap();
         let root = tmp.path().join("base");
         fs::create_dir_all(root.join(".git/objects")).unwrap();
         for (path, content) in base {
-            write(&root.join(path), content.as_bytes());
+            match path.strip_suffix('/') {
+                Some(directory) => fs::create_dir_all(root.join(directory)).unwrap(),
+                None => write(&root.join(path), content.as_bytes()),
+            }
         }
-        let workspace = Workspace::create(&tmp.path().join("ses"), &[root], &[], kind).unwrap();
-        Self { tmp, workspace }
+        let pool = (kind == WorkspaceKind::Btrfs).then(|| Mounted::new().expect("root has pools"));
+        let (workspace, dir) = match &pool {
+            Some(pool) => (pool.workspace("ses", &[root]), pool.pool.sessions().join("ses")),
+            None => {
+                let dir = tmp.path().join("ses");
+                (Workspace::create(&dir, &[root], &[], kind).unwrap(), dir)
+            }
+        };
+        Self { workspace, dir, _pool: pool, tmp }
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
-        self.tmp.path().join("ses")
+        self.dir.clone()
     }
 
     pub(crate) fn base(&self) -> PathBuf {
@@ -49,6 +80,37 @@ impl Site {
             _ => "tree",
         };
         self.dir().join(layer).join(path.as_ref())
+    }
+
+    /// The same, with nothing there any more of what a copy or a snapshot has of the base. In an
+    /// overlay what is put there takes the place of the base's.
+    pub(crate) fn vacant(&self, path: &str) -> PathBuf {
+        let at = self.at(path);
+        match fs::symlink_metadata(&at) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&at).unwrap(),
+            Ok(_) => fs::remove_file(&at).unwrap(),
+            Err(_) => {}
+        }
+        at
+    }
+
+    /// As a session removes it.
+    pub(crate) fn remove(&self, path: &str) {
+        let at = self.vacant(path);
+        if self.workspace.kind() == WorkspaceKind::Overlay {
+            whiteout(&at);
+        }
+    }
+
+    /// How often a race is run: each look at a snapshot takes one of that first.
+    pub(crate) fn rounds(&self) -> u32 {
+        if self.workspace.kind() == WorkspaceKind::Btrfs { 300 } else { 3000 }
+    }
+
+    /// How many inodes count, after one file was written: a snapshot counts its top as well, which a
+    /// name in it changed.
+    pub(crate) fn inodes_of_one_file(&self) -> u64 {
+        if self.workspace.kind() == WorkspaceKind::Btrfs { 2 } else { 1 }
     }
 
     pub(crate) fn write(&self, path: &str, content: &str) {

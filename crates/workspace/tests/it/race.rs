@@ -2,27 +2,29 @@
 
 use std::fs;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use cofferdam_workspace::ScanBounds;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::fixture::{Site, link};
+use crate::fixture::{Site, link, on_each};
+
+const BASE: &[(&str, &str)] = &[("d/f", "base")];
 
 fn swap(one: &Path, other: &Path) {
     renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
 }
 
-fn raced() -> Site {
-    let site = Site::overlay(&[("d/f", "base")]);
+/// A directory and, beside it, a link out; where both are.
+fn raced(site: &Site) -> (PathBuf, PathBuf) {
     let outside = site.tmp.path().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("f"), "OUTSIDE").unwrap();
     site.write("d/f", "inside");
     use std::os::unix::ffi::OsStrExt as _;
-    link(&site.tmp.path().join("ses/aside"), outside.as_os_str().as_bytes());
-    site
+    link(&site.at("aside"), outside.as_os_str().as_bytes());
+    (site.at("d"), site.at("aside"))
 }
 
 /// Checks, then opens by the same path, as one should not.
@@ -34,8 +36,8 @@ fn naive(path: &Path, between: impl FnOnce()) -> Vec<u8> {
 
 #[test]
 fn check_then_open_escapes() {
-    let site = raced();
-    let (directory, aside) = (site.at("d"), site.dir().join("aside"));
+    let site = Site::overlay(BASE);
+    let (directory, aside) = raced(&site);
     assert_eq!(naive(&site.at("d/f"), || swap(&directory, &aside)), b"OUTSIDE");
 }
 
@@ -50,27 +52,30 @@ impl Drop for Stop<'_> {
 
 #[test]
 fn a_scan_under_the_swap_never_reads_outside() {
-    let site = raced();
-    let (directory, aside) = (site.at("d"), site.dir().join("aside"));
-    let done = AtomicBool::new(false);
-    let mut reads = 0_u32;
-    std::thread::scope(|scope| {
-        let _stop = Stop(&done);
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                swap(&directory, &aside);
+    on_each(BASE, |site| {
+        let (directory, aside) = raced(&site);
+        let done = AtomicBool::new(false);
+        let mut reads = 0_u32;
+        std::thread::scope(|scope| {
+            let _stop = Stop(&done);
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    swap(&directory, &aside);
+                }
+            });
+            for _ in 0..site.rounds() {
+                let scan = site.workspace.scan(&ScanBounds::default()).unwrap();
+                for change in &scan.changes {
+                    let Ok((_, _, mut content)) = site.workspace.read(change.path()) else {
+                        continue;
+                    };
+                    let mut bytes = Vec::new();
+                    content.read_to_end(&mut bytes).unwrap();
+                    assert_ne!(bytes, b"OUTSIDE");
+                    reads += 1;
+                }
             }
         });
-        for _ in 0..3000 {
-            let scan = site.workspace.scan(&ScanBounds::default()).unwrap();
-            for change in &scan.changes {
-                let Ok((_, _, mut content)) = site.workspace.read(change.path()) else { continue };
-                let mut bytes = Vec::new();
-                content.read_to_end(&mut bytes).unwrap();
-                assert_ne!(bytes, b"OUTSIDE");
-                reads += 1;
-            }
-        }
+        assert!(reads > 0, "the race was run, and something was read");
     });
-    assert!(reads > 0, "the race was run, and something was read");
 }

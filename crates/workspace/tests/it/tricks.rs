@@ -7,10 +7,9 @@ use std::process::{Command, Output};
 
 use cofferdam_contract::capability::WorkspaceKind;
 
-use crate::fixture::{Site, link, whiteout, write};
+use crate::fixture::{Site, kinds, link, on_each, whiteout, write};
 
 const BASE: &[(&str, &str)] = &[("a", "one"), ("d/x", "x")];
-const KINDS: [WorkspaceKind; 2] = [WorkspaceKind::Overlay, WorkspaceKind::Copy];
 
 /// Ordinary git, as a host that trusts the directory would run it.
 fn git(at: &Path, args: &[&str]) -> Output {
@@ -33,7 +32,7 @@ fn a_replaced_git_directory_is_not_looked_at() {
         |at| write(&at.join("config"), b"[core]\n\tworktree = /elsewhere\n"),
         |at| write(&at.join("index"), b"DIRC broken"),
     ] {
-        for kind in KINDS {
+        for kind in kinds() {
             let site = Site::new(BASE, kind);
             let _ = fs::remove_dir_all(site.at(".git"));
             replace(&site.at(".git"));
@@ -67,7 +66,7 @@ fn filters_by_attributes_neither_run_nor_convert() {
 
 #[test]
 fn nested_repositories_lose_their_git_directories_and_keep_their_files() {
-    for kind in KINDS {
+    for kind in kinds() {
         let site = Site::new(BASE, kind);
         let nested = site.at("vendor/lib");
         fs::create_dir_all(&nested).unwrap();
@@ -113,24 +112,22 @@ fn alternates_lend_nothing_to_a_result() {
 
 #[test]
 fn a_submodule_can_be_left_alone_replaced_or_removed_and_never_entered() {
-    for kind in KINDS {
-        let site = Site::new(BASE, kind);
-        for at in [site.base().join("module"), site.at("module")] {
-            fs::create_dir_all(at).unwrap();
-        }
+    let base = [BASE, &[("module/", "")]].concat();
+    on_each(&base, |site| {
+        fs::create_dir_all(site.at("module")).unwrap();
         assert!(site.scan().is_empty());
         let left = ["left module: inside a submodule"];
         // A working tree of the session's making, with a program that git would run in it.
         site.write("module/.git/config", "[core]\n\tfsmonitor = /workspace/evil\n");
         site.write("module/f", "f");
-        assert_eq!(site.scan(), left, "{kind:?}");
+        assert_eq!(site.scan(), left);
         fs::remove_dir_all(site.at("module")).unwrap();
         site.write("module/.git", "gitdir: ../../../elsewhere");
-        assert_eq!(site.scan(), left, "{kind:?}");
+        assert_eq!(site.scan(), left);
         // A link in its place, so that what is checked out there lands elsewhere (CVE-2024-32002).
         fs::remove_dir_all(site.at("module")).unwrap();
         link(&site.at("module"), b".git/hooks");
         site.write(".gitmodules", "[submodule \"m\"]\n\tpath = module\n\tupdate = !evil\n");
         assert_eq!(site.scan(), ["file .gitmodules 47", "gone module", "link module 10"]);
-    }
+    });
 }
