@@ -37,6 +37,29 @@ pub(crate) fn scan(bytes: &[u8]) {
     workspace.remove().expect("what a session left can be removed");
 }
 
+/// Rules of a session's, in two directories: whatever they are, a last line that takes everything
+/// back or passes over everything has the last word.
+pub(crate) fn ignored(bytes: &[u8]) {
+    let mut parts = bytes.splitn(3, |byte| *byte == 0);
+    let mut part = || parts.next().unwrap_or_default();
+    let (name, top, below) = (part(), part(), part());
+    if name.is_empty() || name.contains(&b'/') || matches!(name, b"." | b"..") {
+        return;
+    }
+    let path = [b"sub/", name].concat();
+    let ask = |top: &[u8], below: &[u8]| cofferdam_workspace::fuzzing::is_ignored(top, b"sub", below, &path);
+    let end = |rules: &[u8], line: &[u8]| [rules, b"\n", line, b"\n"].concat();
+    let asked = ask(top, below);
+    assert_eq!(ask(top, &end(below, b"# nothing")), asked, "a remark is no rule");
+    assert_eq!(ask(&end(top, b"/elsewhere/**"), below), asked, "a rule for another directory");
+    if asked.is_some() {
+        for all in [top, below] {
+            assert_eq!(ask(all, &end(below, b"!*")), Some(false), "what was taken back");
+            assert_eq!(ask(all, &end(below, b"*")), Some(true), "what was passed over");
+        }
+    }
+}
+
 fn read(workspace: &Workspace) {
     let bounds = ScanBounds { changes_max: 1000, entries_max: 10_000, ..ScanBounds::default() };
     let scan = match workspace.scan(&bounds) {

@@ -25,6 +25,7 @@ const TARGETS: &[Target] = &[
     ("cargo-lock", formats::cargo_lock),
     ("changeset", changeset::scan),
     ("diff", wires::diff),
+    ("ignored", changeset::ignored),
     ("init", wires::init),
     ("lines", formats::lines),
     ("narrowing", texts::narrowing),
@@ -38,6 +39,7 @@ const TARGETS: &[Target] = &[
     ("sarif", formats::sarif),
     ("secrets", formats::secrets),
     ("shown", texts::shown),
+    ("wish", texts::wish),
 ];
 
 static CHOSEN: LazyLock<fn(&[u8])> = LazyLock::new(|| {

@@ -1,5 +1,6 @@
 //! Texts that others write: requests, narrowings, paths, and what is shown of them.
 
+use cofferdam_contract::grant::{GRANT_BYTES_MAX, GrantKind, GrantWish};
 use cofferdam_contract::path::RepoPath;
 use cofferdam_contract::request::RuntimeRequest;
 use cofferdam_contract::text;
@@ -23,6 +24,20 @@ pub(crate) fn request(bytes: &[u8]) {
         let written = serde_json::to_vec(&request).expect("a request has a form in JSON");
         assert_eq!(RuntimeRequest::parse(&written).ok(), Some(request));
     }
+}
+
+/// What a session asks for. A wish that is taken means one thing, and the same when it is read again.
+pub(crate) fn wish(bytes: &[u8]) {
+    let Ok(wish) = serde_json::from_slice::<GrantWish>(bytes) else { return };
+    let kind = wish.kind.to_string();
+    assert!(kind.len() <= GRANT_BYTES_MAX && !kind.chars().any(char::is_control), "{kind:?}");
+    if let GrantKind::Read(path) | GrantKind::Write(path) = &wish.kind {
+        let mut parts = path.split('/');
+        assert_eq!(parts.next(), Some(""), "{path:?} is not absolute");
+        assert!(parts.all(|part| !matches!(part, "" | "." | "..")), "{path:?} means more than one thing");
+    }
+    let written = serde_json::to_vec(&wish).expect("a wish has a form in JSON");
+    assert_eq!(serde_json::from_slice::<GrantWish>(&written).ok(), Some(wish));
 }
 
 /// The file by which a repository narrows what a run may do.

@@ -9,6 +9,8 @@ mod changed;
 mod driver;
 mod error;
 mod fill;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod git_name;
 mod ignored;
 mod layers;
