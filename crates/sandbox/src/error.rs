@@ -102,7 +102,9 @@ impl From<SandboxError> for Problem {
     fn from(error: SandboxError) -> Self {
         let code = match &error {
             SandboxError::WallMissing { .. } => Code::BoundaryUnavailable,
-            SandboxError::System { source, .. } if SandboxError::is_out_of_files(source) => {
+            SandboxError::System { source, .. }
+                if SandboxError::is_out_of_files(source) || is_out_of_watches(source) =>
+            {
                 Code::BoundaryUnavailable
             }
             SandboxError::System { .. }
@@ -129,6 +131,11 @@ impl From<SandboxError> for Problem {
     }
 }
 
+/// What epoll_ctl(2) and inotify_add_watch(2) say of it, and a disk that is full.
+fn is_out_of_watches(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOSPC)
+}
+
 /// What helps where the code's own hint does not say it all. A missing namespace is never made up
 /// for by less: who wants less says so.
 fn remedy(error: &SandboxError) -> Option<&'static str> {
@@ -139,6 +146,13 @@ fn remedy(error: &SandboxError) -> Option<&'static str> {
                 "end sessions, or raise what is used up: the hard limit of open files (ulimit -Hn; the \
                  supervisor keeps up to eleven for each session), or the user's watchers of files \
                  (sysctl fs.inotify.max_user_instances)",
+            );
+        }
+        SandboxError::System { source, .. } if is_out_of_watches(source) => {
+            return Some(
+                "a session of this user may have taken all that the user may watch (sysctl \
+                 fs.epoll.max_user_watches, fs.inotify.max_user_watches): find it with cofferdam session \
+                 list, and end it; or make room on the disk",
             );
         }
         _ => return None,

@@ -154,3 +154,118 @@ pub(crate) fn call_layer(reach: &Reach) -> Result<Layer, String> {
         Err(error) => Err(error.to_string()),
     }
 }
+
+/// Each wall of Landlock's alone: in a session others answer first. A domain is a thread's.
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// What lies outside of the domain.
+    struct Outside {
+        dir: tempfile::TempDir,
+        tcp: TcpListener,
+        socket: UnixListener,
+        /// Ends when its standard input does.
+        process: Child,
+    }
+
+    impl Outside {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir(dir.path().join("inside")).unwrap();
+            for file in ["outside", "inside/file"] {
+                std::fs::write(dir.path().join(file), "text").unwrap();
+            }
+            let process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+            let name = abstract_name("outside");
+            Self {
+                dir,
+                tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
+                socket: UnixListener::bind_addr(&name).unwrap(),
+                process,
+            }
+        }
+
+        fn reach(&self, boundary: Boundary) -> Reach {
+            let none = Vec::new;
+            Reach {
+                boundary,
+                audited: false,
+                list: none(),
+                read: vec![self.dir.path().join("inside")],
+                in_place: none(),
+                devices: none(),
+                write: none(),
+                lent: none(),
+                lent_to_write: none(),
+                asked: none(),
+                init_reads: none(),
+            }
+        }
+
+        /// What is refused to this thread.
+        fn refused(&self) -> Vec<&'static str> {
+            let process = rustix::process::Pid::from_child(&self.process);
+            let signal = rustix::process::test_kill_process(process).map_err(io::Error::from);
+            let path = |name: &str| self.dir.path().join(name);
+            let tries = [
+                ("read outside", std::fs::read(path("outside")).map(drop)),
+                ("read inside", std::fs::read(path("inside/file")).map(drop)),
+                ("write inside", std::fs::write(path("inside/file"), "text")),
+                ("connect", TcpStream::connect(self.tcp.local_addr().unwrap()).map(drop)),
+                ("bind", TcpListener::bind("127.0.0.1:0").map(drop)),
+                ("socket outside", to(&self.socket)),
+                ("socket inside", to(&UnixListener::bind_addr(&abstract_name("inside")).unwrap())),
+                ("signal outside", signal),
+            ];
+            let is_refusal = |tried: &io::Result<()>| match tried {
+                Ok(()) => false,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => true,
+                Err(error) => panic!("{error}"),
+            };
+            tries.into_iter().filter(|(_, tried)| is_refusal(tried)).map(|it| it.0).collect()
+        }
+    }
+
+    impl Drop for Outside {
+        fn drop(&mut self) {
+            drop(self.process.stdin.take());
+            self.process.wait().unwrap();
+        }
+    }
+
+    fn abstract_name(name: &str) -> SocketAddr {
+        let pid = std::process::id();
+        let thread = std::thread::current().id();
+        SocketAddr::from_abstract_name(format!("cofferdam-{pid}-{thread:?}-{name}")).unwrap()
+    }
+
+    fn to(socket: &UnixListener) -> io::Result<()> {
+        UnixStream::connect_addr(&socket.local_addr()?).map(drop)
+    }
+
+    #[test]
+    fn each_of_its_walls_holds_without_the_others() {
+        let outside = Outside::new();
+        assert!(outside.refused().is_empty(), "the control: a thread without a domain");
+        let in_domain = |boundary| {
+            let thread = || {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                session(&outside.reach(boundary)).unwrap();
+                outside.refused()
+            };
+            std::thread::scope(|scope| scope.spawn(thread).join().unwrap())
+        };
+        let native = ["read outside", "write inside", "socket outside", "signal outside"];
+        assert_eq!(in_domain(Boundary::Native), native);
+        let flat =
+            ["read outside", "write inside", "connect", "bind", "socket outside", "signal outside"];
+        assert_eq!(in_domain(Boundary::Flat), flat);
+    }
+}

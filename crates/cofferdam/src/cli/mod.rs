@@ -36,10 +36,13 @@ mod session;
 mod show;
 mod stop;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cofferdam_contract::problem::{Code, Problem};
+use rustix::io::Errno;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::exit::Ending;
 use crate::output::Screen;
@@ -123,6 +126,17 @@ impl Command {
     fn is_privileged(&self) -> bool {
         matches!(self, Self::Doctor(_) | Self::Redteam(_) | Self::Attacked(_) | Self::Pool(_))
     }
+
+    /// Whether it only shows or ends what another process holds, which takes no descriptor to be
+    /// watched.
+    fn holds_nothing(&self) -> bool {
+        match self {
+            Self::Session(args) => args.holds_nothing(),
+            other => {
+                matches!(other, Self::List(_) | Self::Show(_) | Self::Stop(_) | Self::Revoke(_))
+            }
+        }
+    }
 }
 
 /// Parses the command line, carries it out, and says how it ended.
@@ -144,13 +158,32 @@ fn carry_out(command: Command, screen: Screen) -> Result<Ending, Problem> {
         wiring::give_up_privileges()?;
     }
     let edge = Edge::of_process(screen)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| Problem::new(Code::Internal, format!("starting: {error}")))?;
+    let runtime = runtime(command.holds_nothing())?;
     let ending = runtime.block_on(command.execute(&edge));
     // A blocked read of the terminal must not keep the process.
     runtime.shutdown_background();
     ending
+}
+
+/// How many descriptors a user may watch is counted for the whole host, and a session of an ordinary
+/// user is that user (`max_user_watches`, epoll(7)): whoever ends it must do without.
+fn runtime(holds_nothing: bool) -> Result<Runtime, Problem> {
+    let with = |enable: fn(&mut Builder) -> &mut Builder| {
+        enable(Builder::new_multi_thread().worker_threads(2)).build()
+    };
+    let is_full = |error: &io::Error| error.raw_os_error() == Some(Errno::NOSPC.raw_os_error());
+    let built = match with(Builder::enable_all) {
+        Err(error) if is_full(&error) && holds_nothing => with(Builder::enable_time),
+        built => built,
+    };
+    built.map_err(|error| {
+        let problem = Problem::new(Code::Internal, format!("starting: {error}"));
+        if !is_full(&error) {
+            return problem;
+        }
+        problem.hint(
+            "a session watches as many descriptors as one user may (fs.epoll.max_user_watches): \
+             find it with cofferdam session list or cofferdam list, and end it",
+        )
+    })
 }

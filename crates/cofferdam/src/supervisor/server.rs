@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,12 +20,13 @@ use cofferdam_contract::time::UtcTime;
 use cofferdam_engine::{Attached, Command, Engine, Given, Observer, Unobserved};
 use cofferdam_sandbox::CallIo;
 use cofferdam_tools::{CallRequest, ExecInput};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::socket::{Place, is_own};
-use super::stream::{Asking, read_request, write_answer};
+use super::stream::{Asking, Stream, gone, read_request, write_answer};
 use super::wire::{Answer, Called, ExecOrder, Request, SessionRow, Which};
 
 /// Most connections that are served at once; others wait in the kernel's queue. How many sessions
@@ -90,12 +91,13 @@ impl Server {
     /// If it cannot listen or be told to go.
     pub(super) async fn serve(
         self: Arc<Self>,
-        listener: StdListener,
+        listener: UnixListener,
         place: &Place,
     ) -> Result<(), Problem> {
         let system = |error: std::io::Error| Problem::new(Code::Internal, error.to_string());
         listener.set_nonblocking(true).map_err(system)?;
-        let listener = UnixListener::from_std(listener).map_err(system)?;
+        #[expect(deprecated, reason = "what replaces it is unsafe; a listener stays what it is")]
+        let listener = AsyncFd::with_interest(listener, Interest::READABLE).map_err(system)?;
         let mut told = signal(SignalKind::terminate()).map_err(system)?;
         let mut count = self.busy.0.subscribe();
         let mut first = Some(self.busy.hold());
@@ -124,11 +126,12 @@ impl Server {
 
     async fn accept(
         &self,
-        listener: &UnixListener,
+        listener: &AsyncFd<UnixListener>,
     ) -> std::io::Result<(UnixStream, OwnedSemaphorePermit)> {
         let permit = Arc::clone(&self.connections).acquire_owned().await;
         let permit = permit.map_err(std::io::Error::other)?;
-        Ok((listener.accept().await?.0, permit))
+        let accepted = listener.async_io(Interest::READABLE, UnixListener::accept).await?;
+        Ok((accepted.0, permit))
     }
 
     /// Serves one connection in a task of its own.
@@ -136,6 +139,7 @@ impl Server {
         if !is_own(&stream) {
             return;
         }
+        let Ok(stream) = Stream::new(stream) else { return };
         let (server, held) = (Arc::clone(self), self.busy.hold());
         tokio::spawn(async move {
             let asked = tokio::time::timeout(REQUEST_TIME, read_request(&stream)).await;
@@ -149,7 +153,7 @@ impl Server {
         });
     }
 
-    async fn answer(self: &Arc<Self>, asking: Asking, stream: &UnixStream) -> (Answer, Vec<u8>) {
+    async fn answer(self: &Arc<Self>, asking: Asking, stream: &Stream) -> (Answer, Vec<u8>) {
         let Asking { request, body, descriptors } = asking;
         let bare = |answered: Result<Answer, Problem>| answered.map(|answer| (answer, vec![]));
         let answered = match request {
@@ -354,20 +358,6 @@ pub(crate) fn exec_request(argv: Vec<String>) -> Result<CallRequest, Problem> {
     let input = serde_json::to_value(input)
         .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
     Ok(CallRequest::new("exec", input))
-}
-
-/// Comes back when the client closes its end. It sends nothing after its request.
-async fn gone(stream: &UnixStream) {
-    let mut byte = [0];
-    loop {
-        if stream.readable().await.is_err() {
-            return;
-        }
-        match stream.try_read(&mut byte) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            _ => return,
-        }
-    }
 }
 
 struct Counted<'a>(&'a AtomicU64);

@@ -49,14 +49,18 @@ impl Lab {
 
     /// Waits until the grants of the run are as they should be.
     fn wait_for(&self, state: &str) -> Value {
+        self.wait_until(&format!("is {state}"), |grant| grant["state"] == state)
+    }
+
+    fn wait_until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             let listed = self.world.run(&["grants", &self.run, "--json"]).object(0);
-            let found = listed["grants"].as_array().unwrap().iter().find(|it| it["state"] == state);
+            let found = listed["grants"].as_array().unwrap().iter().find(|it| is_so(it));
             if let Some(found) = found {
                 return found.clone();
             }
-            assert!(std::time::Instant::now() < until, "no grant became {state}: {listed}");
+            assert!(std::time::Instant::now() < until, "no grant {what}: {listed}");
         }
     }
 }
@@ -158,6 +162,42 @@ fn tracing_is_given_for_a_while() {
     lab.wait_for("expired");
     lab.exec(&trace).expect(1);
     assert_eq!(lab.kinds(), ["grant.granted", "grant.used", "grant.expired"]);
+}
+
+#[test]
+fn a_debugger_works_while_tracing_is_given() {
+    let lab = Lab::new("");
+    let program = "echo 'int halt(int n) { return n + 1; } int main(void) { return halt(41) - 42; }' \
+                   > main.c && cc -g -O0 -o main main.c";
+    lab.exec(&["sh", "-c", program]).expect(0);
+    let debug = "gdb -nx -batch -ex 'break halt' -ex run -ex 'print n + 1' -ex continue ./main 2>&1; \
+                 strace -o trace /bin/true; grep -c execve trace";
+    let said = || lab.exec(&["sh", "-c", debug]).stdout;
+    let works = |said: &str| said.contains("$1 = 42") && said.ends_with("\n1\n");
+    let (before, granted) = (said(), lab.grant("debug", &["--uses", "1000"]).object(0));
+    let during = said();
+    lab.world.run(&["revoke", text(&granted, "grant")]).expect(0);
+    let after = said();
+    assert!(works(&during), "{during}");
+    for refused in [before, after] {
+        assert!(!refused.contains("$1 = 42") && !refused.ends_with("\n1\n"), "{refused}");
+    }
+}
+
+#[test]
+fn what_was_let_through_goes_on_when_its_class_is_taken_back() {
+    let lab = Lab::new("[executables]\ndeny = [\"tail\"]");
+    lab.exec(&["mkfifo", "/workspace/pipe"]).expect(0);
+    let granted = lab.grant("exec:tail", &["--uses", "5"]).object(0);
+    std::thread::scope(|scope| {
+        // It waits until somebody writes to the pipe.
+        let running = scope.spawn(|| lab.exec(&["tail", "-n", "1", "/workspace/pipe"]));
+        lab.wait_until("was used", |grant| grant["used"] == 1);
+        lab.world.run(&["revoke", text(&granted, "grant")]).expect(0);
+        assert_eq!(lab.exec(&["tail", "/dev/null"]).refusal(125), "executable_denied");
+        lab.exec(&["sh", "-c", "echo after > /workspace/pipe"]).expect(0);
+        assert_eq!(running.join().unwrap().expect(0), "after\n");
+    });
 }
 
 /// What must never be granted, each with the code; beside them the same in a harmless form.

@@ -102,7 +102,7 @@ impl Host {
                     return Ok(Self { control, users: None, lost });
                 }
                 None => {
-                    let rules = control.count_rules().map_err(failed("listing rules"))?;
+                    let (rules, _) = control.rules().map_err(failed("listing rules"))?;
                     if rules > 0 {
                         return Err("the host has audit rules, which would take effect".to_owned());
                     }

@@ -35,8 +35,10 @@ pub struct HostAudit {
     pub failure: u32,
     /// Records that may wait.
     pub backlog_limit: u32,
-    /// Its rules.
+    /// How many rules it has.
     pub rules: u64,
+    /// One of them keeps system calls of new processes from being audited.
+    pub task_never: bool,
 }
 
 impl HostAudit {
@@ -47,7 +49,8 @@ impl HostAudit {
     pub fn ask() -> io::Result<Self> {
         let control = netlink::Control::open()?;
         let netlink::Status { enabled, failure, backlog_limit, .. } = control.status()?;
-        Ok(Self { enabled, failure, backlog_limit, rules: control.count_rules()? })
+        let (rules, task_never) = control.rules()?;
+        Ok(Self { enabled, failure, backlog_limit, rules, task_never })
     }
 }
 

@@ -96,13 +96,17 @@ impl Control {
         status.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
-    /// How many rules the host has.
-    pub(super) fn count_rules(&self) -> io::Result<u64> {
+    /// The rules that the host has: how many, and whether `task,never` is one of them.
+    pub(super) fn rules(&self) -> io::Result<(u64, bool)> {
         let sequence = self.send(LIST_RULES, REQUEST, &[])?;
-        let mut count = 0;
-        self.answer(sequence, |kind, _| {
-            count += u64::from(kind == LIST_RULES);
-            (kind == DONE).then_some(count)
+        let (mut count, mut task_never) = (0, false);
+        self.answer(sequence, |kind, payload| {
+            if kind == LIST_RULES {
+                count += 1;
+                let of = (word(payload, 0), word(payload, 1));
+                task_never |= of == (Some(FILTER_TASK), Some(NEVER));
+            }
+            (kind == DONE).then_some((count, task_never))
         })
     }
 
@@ -182,9 +186,11 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
 }
 
 /// `struct audit_rule_data`: filter `task`, action `never`, no condition, every system call.
+/// The list of rules that is asked when a process starts, and the answer that ends it.
+const FILTER_TASK: u32 = 1;
+const NEVER: u32 = 0;
+
 fn never() -> Vec<u8> {
-    const FILTER_TASK: u32 = 1;
-    const NEVER: u32 = 0;
     const MASK_WORDS: usize = 64;
     let mut words = vec![FILTER_TASK, NEVER, 0];
     words.extend([u32::MAX; MASK_WORDS]);

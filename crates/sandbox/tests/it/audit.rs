@@ -85,7 +85,8 @@ fn audited() -> Option<(File, HostAudit, Launcher)> {
 fn each_refusal_names_its_call_and_the_host_is_left_as_it_was() {
     let Some((_turn, before, launcher)) = audited() else { return };
     let during = HostAudit::ask().unwrap();
-    assert_eq!((during.enabled, during.rules), (1, 1), "{before:?} {during:?}");
+    let found = (during.enabled, during.rules, during.task_never);
+    assert_eq!(found, (1, 1, true), "{before:?} {during:?}");
     let open = open(&launcher);
     assert!(sources(&open, Operation::Write).sources.contains(&DenialSource::Landlock));
     let attempts: &[(&[&str], Operation, &str)] = &[

@@ -33,6 +33,12 @@ enum Command {
     End(end::Args),
 }
 
+impl Args {
+    pub(super) fn holds_nothing(&self) -> bool {
+        matches!(self.command, Command::Diff(_) | Command::List(_) | Command::End(_))
+    }
+}
+
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     match args.command {
         Command::Start(args) => start::execute(args, edge).await,
