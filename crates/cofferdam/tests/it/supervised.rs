@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 
-use crate::world::{World, binary, text, wait_for_end};
+use crate::world::{Done, World, binary, text, wait_for_end};
 
 #[test]
 fn a_detached_run_rests_and_its_supervisor_is_gone() {
@@ -140,4 +140,41 @@ fn the_supervisor_opens_as_many_files_as_the_administrator_allows() {
     let listed = world.run(&["session", "list", "--json"]).object(0);
     let session = text(&listed["sessions"][0], "session").to_owned();
     world.run(&["session", "exec", &session, "--", "true"]).expect(0);
+}
+
+/// Runs the binary where the kernel lets the user watch no more descriptors, as strace(1) makes it.
+fn with_nothing_to_watch(world: &World, args: &[&str]) -> Done {
+    let like = world.command::<&str>(&[]);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=epoll_ctl"]);
+    command.args(["-e", "inject=epoll_ctl:error=ENOSPC", "--"]);
+    command.arg(binary()).args(args);
+    command.env_clear().envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Done::of(command.current_dir(&world.cwd).output().unwrap())
+}
+
+/// A session of an ordinary user can take all of it, and has to be ended all the same.
+#[test]
+fn what_shows_and_ends_needs_nothing_to_watch() {
+    let world = World::new();
+    let data = world.home().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let started = world.run(&["session", "start", "--json"]).object(0);
+    let (run, session) = (text(&started, "run"), text(&started, "session"));
+    let kind = format!("read:{}", data.display());
+    let granted = world.run(&["grant", run, &kind, "--reason", "a test", "--json"]).object(0);
+    // The control: what holds something itself says what is in its way.
+    let refused = with_nothing_to_watch(&world, &["exec", "--", "true"]);
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("fs.epoll.max_user_watches"), "{refused:?}");
+    let do_without = |args: &[&str]| with_nothing_to_watch(&world, args).expect(0);
+    assert!(do_without(&["session", "list"]).contains(session));
+    assert!(do_without(&["list"]).contains(run) && do_without(&["show", run]).contains(run));
+    assert!(do_without(&["revoke", text(&granted, "grant")]).contains("revoked"));
+    do_without(&["session", "diff"]);
+    assert!(do_without(&["session", "end"]).contains(session));
+    let detached = world.run(&["run", "--detach", "--json", "--", "sleep", "1000"]).object(0);
+    do_without(&["stop", text(&detached, "run")]);
+    let over = world.run(&["show", text(&detached, "run"), "--json"]).object(0);
+    assert_eq!(text(&over, "state"), "cancelled");
 }
