@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 
 fn main() {
     let name = std::env::args().nth(1).unwrap_or_default();
@@ -16,6 +17,11 @@ fn main() {
         println!("unknown");
         return;
     };
+    // What a path without a directory is in.
+    if let Err(error) = std::env::set_current_dir(std::env::temp_dir()) {
+        println!("no scratch: {error}");
+        return;
+    }
     match attempt() {
         Ok(()) => println!("0"),
         Err(error) => println!("{}", error.raw_os_error().unwrap_or(-1)),
@@ -46,7 +52,7 @@ fn socket(family: i32, kind: i32, protocol: i32) -> io::Result<()> {
 }
 
 fn own_file(mode: usize) -> io::Result<()> {
-    let file = fs::File::create("/tmp/own")?;
+    let file = fs::File::create("own")?;
     call(libc::SYS_fchmod, [file.as_raw_fd() as usize, mode, 0, 0, 0])
 }
 
@@ -78,17 +84,17 @@ fn subvolume() -> io::Result<()> {
 }
 
 fn change_root() -> io::Result<()> {
-    call(libc::SYS_chroot, [c"/tmp".as_ptr() as usize, 0, 0, 0, 0])
+    call(libc::SYS_chroot, [c".".as_ptr() as usize, 0, 0, 0, 0])
 }
 
 fn mount() -> io::Result<()> {
     let kind = c"tmpfs".as_ptr() as usize;
-    call(libc::SYS_mount, [kind, c"/tmp".as_ptr() as usize, kind, 0, 0])
+    call(libc::SYS_mount, [kind, c".".as_ptr() as usize, kind, 0, 0])
 }
 
 fn device(kind: u32) -> io::Result<()> {
     let number = libc::makedev(8, 0) as usize;
-    call(libc::SYS_mknod, [c"/tmp/device".as_ptr() as usize, (kind | 0o600) as usize, number, 0, 0])
+    call(libc::SYS_mknod, [c"device".as_ptr() as usize, (kind | 0o600) as usize, number, 0, 0])
 }
 
 fn capabilities() -> io::Result<()> {
@@ -100,8 +106,8 @@ fn capabilities() -> io::Result<()> {
 fn file_capabilities() -> io::Result<()> {
     // `struct vfs_cap_data` of revision 2 with every capability.
     static ALL: [u32; 5] = [0x0200_0001, u32::MAX, 0, 0x1ff, 0];
-    fs::write("/tmp/capable", "")?;
-    let (path, name) = (c"/tmp/capable".as_ptr(), c"security.capability".as_ptr());
+    fs::write("capable", "")?;
+    let (path, name) = (c"capable".as_ptr(), c"security.capability".as_ptr());
     call(libc::SYS_setxattr, [path as usize, name as usize, ALL.as_ptr() as usize, 20, 0])
 }
 
@@ -122,6 +128,15 @@ fn something(path: &str) -> io::Result<()> {
     }
 }
 
+fn decoy() -> PathBuf {
+    std::env::home_dir().unwrap_or_default().join(".aws/credentials")
+}
+
+fn denials() -> PathBuf {
+    let told = std::env::var_os("COFFERDAM_DENIALS");
+    told.map_or_else(|| "/run/cofferdam/denials.jsonl".into(), PathBuf::from)
+}
+
 const EXEC: &str = "/opt/none/program";
 
 #[rustfmt::skip]
@@ -129,7 +144,7 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("read /etc/shadow", || fs::read("/etc/shadow").map(drop)),
     ("read another home", || fs::read("/root/.ssh/id_ed25519").map(drop)),
     ("read a socket of the host", || std::os::unix::net::UnixStream::connect("/var/run/docker.sock").map(drop)),
-    ("read a decoy", || fs::read("/home/agent/.aws/credentials").map(drop)),
+    ("read a decoy", || fs::read(decoy()).map(drop)),
     ("read kernel addresses", || something("/proc/kallsyms")),
     ("read init's environment", || fs::read("/proc/1/environ").map(drop)),
     ("list init's descriptors", || fs::read_dir("/proc/1/fd").map(drop)),
@@ -143,18 +158,18 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("create in /", || fs::write("/planted", "x")),
     ("make a directory in /", || fs::create_dir("/planted")),
     ("make a link in /etc", || std::os::unix::fs::symlink("passwd", "/etc/planted")),
-    ("link a program to /tmp", || fs::hard_link("/usr/bin/env", "/tmp/env")),
-    ("write a decoy", || fs::write("/home/agent/.aws/credentials", "x")),
+    ("link a program to /tmp", || fs::hard_link("/usr/bin/env", "env")),
+    ("write a decoy", || fs::write(decoy(), "x")),
     ("remove a program", || fs::remove_file("/usr/bin/env")),
     ("rename /etc/passwd", || fs::rename("/etc/passwd", "/etc/other")),
     ("write core_pattern", || fs::write("/proc/sys/kernel/core_pattern", "x")),
-    ("write the denials file", || fs::write("/run/cofferdam/denials.jsonl", "x")),
+    ("write the denials file", || fs::write(denials(), "x")),
     ("write a disk", || fs::write("/dev/sda", "x")),
     ("set a setuid bit", || own_file(0o4755)),
     ("make a block device", || device(libc::S_IFBLK)),
     ("make a character device", || device(libc::S_IFCHR)),
     ("execute what is not there", || std::process::Command::new(EXEC).status().map(drop)),
-    ("execute on a mount for data", || std::process::Command::new("/run/cofferdam/denials.jsonl").status().map(drop)),
+    ("execute on a mount for data", || std::process::Command::new(denials()).status().map(drop)),
     ("connect by TCP", || TcpStream::connect("192.0.2.7:443").map(drop)),
     ("connect by TCP over IPv6", || TcpStream::connect("[2001:db8::7]:443").map(drop)),
     ("send by UDP", || send("192.0.2.7:53")),
@@ -193,7 +208,7 @@ const OPERATIONS: &[(&str, Attempt)] = &[
     ("add a key", || call(libc::SYS_add_key, [0; 5])),
     ("become root", || call(libc::SYS_setuid, [0; 5])),
     ("set groups", || call(libc::SYS_setgroups, [0; 5])),
-    ("give a file away", || fs::write("/tmp/given", "").and_then(|()| std::os::unix::fs::chown("/tmp/given", Some(0), Some(0)))),
+    ("give a file away", || fs::write("given", "").and_then(|()| std::os::unix::fs::chown("given", Some(0), Some(0)))),
     ("take capabilities", capabilities),
     ("give a file capabilities", file_capabilities),
     ("set the host name", || call(libc::SYS_sethostname, [c"x".as_ptr() as usize, 1, 0, 0, 0])),

@@ -52,6 +52,7 @@ fn family(family: u32) -> String {
         (libc::AF_INET6, "AF_INET6"),
         (libc::AF_NETLINK, "AF_NETLINK"),
         (libc::AF_PACKET, "AF_PACKET"),
+        (libc::AF_UNIX, "AF_UNIX"),
         (libc::AF_VSOCK, "AF_VSOCK"),
         (libc::AF_ALG, "AF_ALG"),
         (libc::AF_BLUETOOTH, "AF_BLUETOOTH"),

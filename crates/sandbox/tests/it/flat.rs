@@ -19,7 +19,7 @@ use crate::rootless::{as_nobody, is_clean};
 use crate::support::{Open, Site, call, launcher, probe_outside, probe_path, text, wait_until};
 
 /// A session to be opened flat.
-fn site() -> Site {
+pub(crate) fn site() -> Site {
     let mut site = Site::new();
     let tree = site.path("session/workspace/tree");
     std::fs::create_dir_all(&tree).unwrap();
@@ -34,7 +34,7 @@ fn site() -> Site {
     site
 }
 
-fn in_workspace(open: &Open, command: &[&str]) -> CallSpec {
+pub(crate) fn in_workspace(open: &Open, command: &[&str]) -> CallSpec {
     CallSpec { cwd: open.path("session/workspace/tree"), ..call(command) }
 }
 

@@ -14,6 +14,7 @@ mod layers;
 mod limits;
 mod masked;
 mod refused;
+mod refused_flat;
 mod rootfs;
 mod rootless;
 mod runtimes;

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use cofferdam_contract::denial::{Attribution, DenialSource};
+use cofferdam_sandbox::CallSpec;
 use cofferdam_sandbox::view::Bind;
 
 use crate::support::{Open, Site, call, launcher, text};
@@ -119,7 +120,7 @@ fn open(launcher: &cofferdam_sandbox::Launcher) -> Open {
 }
 
 /// The name of an error number, without a table of our own.
-fn errno(number: &str) -> String {
+pub(crate) fn errno(number: &str) -> String {
     let number: i32 = number.trim().parse().unwrap_or(-1);
     match number {
         0 => "none: it succeeds".to_owned(),
@@ -140,9 +141,13 @@ fn source(source: DenialSource) -> &'static str {
     }
 }
 
-/// One row: the answer and the event, as they were.
-fn row(open: &Open, (operation, refused_by, why_silent): (&str, &str, &str)) -> String {
-    let spec = call(&[INSIDE, operation]);
+/// What was tried: the number that the program got, and what told of it.
+pub(crate) struct Tried {
+    pub(crate) number: String,
+    pub(crate) event: Option<String>,
+}
+
+pub(crate) fn attempt(open: &Open, operation: &str, spec: CallSpec) -> Tried {
     let id = spec.id.clone();
     let result = open.start(spec).wait();
     assert_eq!(result.exit_code, Some(0), "{operation}: {}", text(&result.stderr));
@@ -150,18 +155,22 @@ fn row(open: &Open, (operation, refused_by, why_silent): (&str, &str, &str)) -> 
     let told: Vec<_> = all.iter().filter(|denial| denial.call.as_ref() == Some(&id)).collect();
     let count: u64 = told.iter().map(|denial| denial.count).sum();
     assert_eq!(count, result.denials, "{operation}: {told:?}");
-    assert_eq!(told.is_empty(), !why_silent.is_empty(), "{operation}: {told:?}");
-    let event = match told.as_slice() {
-        [] => format!("silent: {why_silent}"),
-        [first, ..] => {
-            let call = match first.attribution {
-                Attribution::Exact => "exact",
-                Attribution::Inferred => "inferred",
-            };
-            format!("{}: `{}` on `{}`, call {call}", source(first.source), first.rule, first.target)
-        }
-    };
-    format!("| {operation} | {refused_by} | {} | {event} |", errno(&text(&result.stdout)))
+    let event = told.first().map(|first| {
+        let call = match first.attribution {
+            Attribution::Exact => "exact",
+            Attribution::Inferred => "inferred",
+        };
+        format!("{}: `{}` on `{}`, call {call}", source(first.source), first.rule, first.target)
+    });
+    Tried { number: text(&result.stdout).trim().to_owned(), event }
+}
+
+/// One row: the answer and the event, as they were.
+fn row(open: &Open, (operation, refused_by, why_silent): (&str, &str, &str)) -> String {
+    let tried = attempt(open, operation, call(&[INSIDE, operation]));
+    assert_eq!(tried.event.is_none(), !why_silent.is_empty(), "{operation}: {:?}", tried.event);
+    let event = tried.event.unwrap_or_else(|| format!("silent: {why_silent}"));
+    format!("| {operation} | {refused_by} | {} | {event} |", errno(&tried.number))
 }
 
 fn table() -> String {
@@ -175,17 +184,22 @@ fn table() -> String {
     table
 }
 
-#[test]
-fn what_is_refused_by_whom_and_what_tells_of_it() {
-    let (head, _) = PAGE.split_once(MARK).expect("a marked place for the table");
-    let page = format!("{head}{MARK}{}", table());
+/// Compares a page with what was seen, or writes it.
+pub(crate) fn settle(path: &str, page: &str, table: &str) {
+    let (head, _) = page.split_once(MARK).expect("a marked place for the table");
+    let seen = format!("{head}{MARK}{table}");
     if std::env::var_os("INSTA_UPDATE").is_some_and(|update| update == "always") {
-        std::fs::write(PAGE_PATH, page).unwrap();
+        std::fs::write(path, seen).unwrap();
     } else {
         let changed: Vec<_> =
-            PAGE.lines().zip(page.lines()).filter(|(old, new)| old != new).collect();
-        assert!(PAGE == page, "run this with INSTA_UPDATE=always, and read: {changed:#?}");
+            page.lines().zip(seen.lines()).filter(|(old, new)| old != new).collect();
+        assert!(page == seen, "run this with INSTA_UPDATE=always, and read: {changed:#?}");
     }
+}
+
+#[test]
+fn what_is_refused_by_whom_and_what_tells_of_it() {
+    settle(PAGE_PATH, PAGE, &table());
 }
 
 /// What ordinary tools do by themselves. All of them are needed for the tests; as another user,
