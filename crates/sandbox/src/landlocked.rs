@@ -109,11 +109,17 @@ fn rules(reach: &Reach, is_session: bool) -> Result<RulesetCreated, RulesetError
         (own, reading),
     ];
     for (paths, access) in kinds {
-        for path in paths {
+        for path in paths.iter().filter(|path| !is_said_already(path, paths)) {
             rules = allow(rules, path, access)?;
         }
     }
     Ok(rules)
+}
+
+/// Whether the rule of a directory above it holds for it. Each call's domain copies every rule of the
+/// session's: 77 of them took 30 us. A link may lead elsewhere.
+fn is_said_already(path: &Path, paths: &[PathBuf]) -> bool {
+    paths.iter().any(|other| path != other && path.starts_with(other)) && !path.is_symlink()
 }
 
 fn allow(
@@ -161,6 +167,7 @@ mod tests {
     use std::io;
     use std::net::{TcpListener, TcpStream};
     use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::fs::symlink;
     use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
     use std::process::{Child, Command, Stdio};
 
@@ -179,9 +186,10 @@ mod tests {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             std::fs::create_dir(dir.path().join("inside")).unwrap();
-            for file in ["outside", "inside/file"] {
+            for file in ["outside", "linked", "inside/file"] {
                 std::fs::write(dir.path().join(file), "text").unwrap();
             }
+            symlink(dir.path().join("linked"), dir.path().join("inside/link")).unwrap();
             let process = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
             let name = abstract_name("outside");
             Self {
@@ -194,11 +202,13 @@ mod tests {
 
         fn reach(&self, boundary: Boundary) -> Reach {
             let none = Vec::new;
+            let inside = self.dir.path().join("inside");
             Reach {
                 boundary,
                 audited: false,
                 list: none(),
-                read: vec![self.dir.path().join("inside")],
+                // The link is not beneath what it seems to be.
+                read: vec![inside.join("file"), inside.join("link"), inside],
                 in_place: none(),
                 devices: none(),
                 write: none(),
@@ -217,6 +227,7 @@ mod tests {
             let tries = [
                 ("read outside", std::fs::read(path("outside")).map(drop)),
                 ("read inside", std::fs::read(path("inside/file")).map(drop)),
+                ("read by a link", std::fs::read(path("inside/link")).map(drop)),
                 ("write inside", std::fs::write(path("inside/file"), "text")),
                 ("connect", TcpStream::connect(self.tcp.local_addr().unwrap()).map(drop)),
                 ("bind", TcpListener::bind("127.0.0.1:0").map(drop)),
