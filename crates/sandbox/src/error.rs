@@ -176,3 +176,26 @@ fn remedy(error: &SandboxError) -> Option<&'static str> {
          no namespaces, --profile flat does without them, with fewer walls",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_up_is_no_defect_and_names_the_limit() {
+        let of = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            Problem::from(SandboxError::System { action: "preparing a call", source })
+        };
+        for (errno, limit) in [
+            (libc::EMFILE, "ulimit -Hn"),
+            (libc::ENFILE, "ulimit -Hn"),
+            (libc::ENOSPC, "fs.epoll.max_user_watches"),
+        ] {
+            let problem = of(errno);
+            assert_eq!(problem.code, Code::BoundaryUnavailable);
+            assert!(problem.hint.contains(limit), "{problem:?}");
+        }
+        assert_eq!(of(libc::EIO).code, Code::Internal);
+    }
+}
