@@ -1,5 +1,5 @@
-//! `cargo xtask guest KERNEL.deb`: the tests of the boundary on another kernel, with control groups of
-//! version 2.
+//! `cargo xtask guest KERNEL.deb`: the tests of the boundary and the attacks that ship on another
+//! kernel, with control groups of version 2.
 //!
 //! A virtual machine whose root is this machine's, read-only, boots the kernel of a Debian package
 //! (`linux-image-*-cloud-amd64`, which needs no initial ram disk for it). It is emulated, since a
@@ -17,7 +17,7 @@ use crate::{Outcome, binaries, shell};
 const DIR: &str = "target/guest";
 const INIT: &str = include_str!("guest-init.sh");
 /// What depends on control groups or on the kernel's version, as root and without privilege, unless
-/// tests are named.
+/// tests are named; those are then all.
 const TESTS: &[&str] = &[
     "breaches::",
     "calls::",
@@ -43,9 +43,9 @@ const TESTS: &[&str] = &[
 /// Where distributions put what shares a directory with a guest.
 const SHARERS: &[&str] = &["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
 /// Longest that all of it may take, as timeout(1) is told.
-const LONGEST: &str = "1200";
+const LONGEST: &str = "2400";
 
-/// Boots the kernel and runs the tests of the sandbox in it.
+/// Boots the kernel and runs the tests of the sandbox in it, then `cofferdam redteam`.
 pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let Some((package, tests)) = args.split_first() else {
         bail!("name the package of a kernel: apt-get download linux-image-…-cloud-amd64")
@@ -62,10 +62,13 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     let init = dir.join("init");
     std::fs::write(&init, INIT)?;
     std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
-    let tests = if tests.is_empty() { TESTS.join(",") } else { tests.join(",") };
+    let (tests, attacker) = match tests {
+        [] => (TESTS.join(","), attacker(root)?),
+        named => (named.join(","), String::new()),
+    };
     let line = format!(
         "console=ttyS0 quiet panic=-1 root=host rootfstype=virtiofs ro init={} guest.overlay={} \
-         guest.program={} guest.crate={} guest.tests={tests}",
+         guest.program={} guest.crate={} guest.tests={tests} guest.binary={attacker}",
         init.display(),
         kernel.overlay.display(),
         program.display(),
@@ -83,6 +86,13 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
     println!("{shown}");
     ensure!(!said.contains("running 0 tests"), "no test has such a name: {tests}");
     Ok(said.contains("guest: passed"))
+}
+
+/// The program as users get it: a slower one would not be through with all attacks in its time.
+fn attacker(root: &Path) -> anyhow::Result<String> {
+    let build = [env!("CARGO"), "build", "--release", "-p", "cofferdam"];
+    ensure!(shell::succeeds(root, &build, &[]), "the program could not be built");
+    Ok(root.join("target/release/cofferdam").display().to_string())
 }
 
 /// What of the package is needed.
