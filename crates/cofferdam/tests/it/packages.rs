@@ -33,6 +33,8 @@ struct Package {
 enum Client {
     Cargo,
     Pip,
+    /// By pip as well, built and not as sources.
+    Wheel,
     Npm,
 }
 
@@ -68,6 +70,36 @@ const NODE: Package = Package {
     test: &["npm", "test"],
     printed: "node test/basic.js",
 };
+
+/// A run-time of WebAssembly that compiles to machine code by itself.
+const WASM: Package = Package {
+    name: "wasmtime",
+    version: "50.0.1",
+    archive: "wasmtime-50.0.1-py3-none-manylinux1_x86_64.whl",
+    sha256: "cc14c3a17654e0394e0225b11813532ef0cd7bd1e222a0c5494cdedaabeddac4",
+    top: "wasmtime",
+    client: Client::Wheel,
+    test: &["/usr/bin/python3", "wasm.py"],
+    printed: "42\nTrap\nTrap\n",
+};
+
+/// Adds, reaches what cannot be reached, and reads beyond its memory: two of the three are signals
+/// that the run-time catches.
+const WASM_SCRIPT: &str = r#"
+from wasmtime import Store, Module, Instance
+store = Store()
+module = Module(store.engine, """(module (memory 1)
+    (func (export "add") (param i32) (result i32) local.get 0 i32.const 1 i32.add)
+    (func (export "trap") unreachable)
+    (func (export "beyond") (result i32) i32.const 99999999 i32.load))""")
+exports = Instance(store, module, []).exports(store)
+print(exports["add"](store, 41))
+for name in ("trap", "beyond"):
+    try:
+        exports[name](store)
+    except Exception as error:
+        print(type(error).__name__)
+"#;
 
 /// The check that runs a package's own tests.
 const CHECK: &str = "own-tests";
@@ -121,20 +153,14 @@ impl Package {
                 std::fs::write(scratch.join("src/lib.rs"), "").unwrap();
                 program("cargo", &["fetch"])
             }
-            Client::Pip => {
+            Client::Pip | Client::Wheel => {
+                let as_what = match self.client {
+                    Client::Wheel => "--only-binary",
+                    _ => "--no-binary",
+                };
                 let exact = format!("{name}=={version}");
-                let args = [
-                    "-m",
-                    "pip",
-                    "download",
-                    "--no-binary",
-                    ":all:",
-                    "--no-deps",
-                    "-d",
-                    ".",
-                    &exact,
-                ];
-                program("python3", &args)
+                let asked = ["-m", "pip", "download", as_what, ":all:", "--no-deps", "-d", "."];
+                program("python3", &[&asked[..], &[&exact]].concat())
             }
             Client::Npm => program("npm", &["pack", &format!("{name}@{version}")]),
         };
@@ -149,7 +175,7 @@ impl Package {
         assert!(output.status.success(), "{remedy}\n{said}");
         let file = match self.client {
             Client::Cargo => downloaded_crate(self.archive),
-            Client::Pip | Client::Npm => Some(scratch.join(self.archive)),
+            Client::Pip | Client::Wheel | Client::Npm => Some(scratch.join(self.archive)),
         };
         let file = file.filter(|file| file.exists()).unwrap_or_else(|| panic!("{remedy}\n{said}"));
         let copy = scratch.join("fetched");
@@ -351,4 +377,21 @@ fn tests_that_failed_before_are_not_the_changes_fault() {
     assert_eq!(text(&run, "risk_level"), "medium");
     assert_eq!(run["sessions"].as_array().unwrap().len(), 3, "{run}");
     before.assert_kept(&place.world.cwd, &[]);
+}
+
+#[test]
+fn a_wasm_run_time_compiles_runs_and_traps() {
+    let world = World::new();
+    let unpacked = program("python3", &["-m", "zipfile", "-e"])
+        .args([WASM.archive(), world.cwd.clone()])
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success(), "{unpacked:?}");
+    std::fs::write(world.cwd.join("wasm.py"), WASM_SCRIPT).unwrap();
+    world.commit("a run-time");
+    let mut args = vec!["exec", "--json", "--"];
+    args.extend(WASM.test);
+    let done = world.run(&args).object(0);
+    assert_eq!(text(&done, "stdout"), WASM.printed, "{done}");
+    assert_eq!(done["denials"], serde_json::json!([]));
 }
