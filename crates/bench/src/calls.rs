@@ -95,7 +95,7 @@ const WHERE_CALL: &str = "three processes that wake one another (caller, init, p
     made of: the pipeline, a quarter of what is added; init from its wake-up to the fork, a quarter; \
     init from the program's end until the caller is woken, a fifth; the child before it is the \
     program, 0.15 of it, half of which is the call's own Landlock domain; the program's run and exit, \
-    0.12. The program itself takes what it takes bare. How fast a machine wakes and switches processes \
+    0.12. How fast a machine wakes and switches processes \
     decides the ratio: the same two programs had 1.2 on one day and 1.7 on another, while a bare spawn \
     took the same.";
 

@@ -109,17 +109,28 @@ fn rules(reach: &Reach, is_session: bool) -> Result<RulesetCreated, RulesetError
         (own, reading),
     ];
     for (paths, access) in kinds {
-        for path in paths.iter().filter(|path| !is_said_already(path, paths)) {
+        for path in uppermost(paths) {
             rules = allow(rules, path, access)?;
         }
     }
     Ok(rules)
 }
 
-/// Whether the rule of a directory above it holds for it. Each call's domain copies every rule of the
-/// session's: 77 of them took 30 us. A link may lead elsewhere.
-fn is_said_already(path: &Path, paths: &[PathBuf]) -> bool {
-    paths.iter().any(|other| path != other && path.starts_with(other)) && !path.is_symlink()
+/// Without those for which the rule of a directory above them holds: each call's domain copies every
+/// rule of the session's, and 77 of them took 30 us. A link may lead elsewhere.
+fn uppermost(paths: &[PathBuf]) -> Vec<&Path> {
+    let mut sorted: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    // What lies beneath a directory comes right after it.
+    sorted.sort_unstable();
+    let mut above: Option<&Path> = None;
+    sorted.retain(|&path| {
+        if above.is_some_and(|above| path.starts_with(above)) {
+            return path.is_symlink();
+        }
+        above = Some(path);
+        true
+    });
+    sorted
 }
 
 fn allow(

@@ -35,37 +35,41 @@ pub(super) struct Asking {
 const TURN: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// A connection.
-pub(super) struct Stream {
-    socket: Arc<UnixStream>,
-    /// Absent where the runtime cannot watch it.
-    watched: Option<AsyncFd<Arc<UnixStream>>>,
+pub(super) enum Stream {
+    /// The runtime watches it.
+    Watched(AsyncFd<UnixStream>),
+    /// The runtime cannot.
+    Polled(Arc<UnixStream>),
 }
 
 impl Stream {
     /// Takes over a connection.
     pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        let socket = Arc::new(socket);
         #[expect(deprecated, reason = "what replaces it is unsafe; a socket stays what it is")]
-        let watched = AsyncFd::new(Arc::clone(&socket)).ok();
-        Ok(Self { socket, watched })
+        let watched = AsyncFd::try_new(socket);
+        Ok(match watched {
+            Ok(watched) => Self::Watched(watched),
+            Err(failed) => Self::Polled(Arc::new(failed.into_parts().0)),
+        })
     }
 
     /// Does what would block as soon as it does not.
-    pub(super) async fn when_ready<T>(
+    async fn when_ready<T>(
         &self,
         interest: Interest,
         mut act: impl FnMut(&UnixStream) -> io::Result<T>,
     ) -> io::Result<T> {
-        if let Some(watched) = &self.watched {
-            return watched.async_io(interest, |socket| act(socket)).await;
-        }
+        let socket = match self {
+            Self::Watched(watched) => return watched.async_io(interest, act).await,
+            Self::Polled(socket) => socket,
+        };
         loop {
-            match act(&self.socket) {
+            match act(socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 other => return other,
             }
-            let socket = Arc::clone(&self.socket);
+            let socket = Arc::clone(socket);
             let flags = if interest.is_writable() { PollFlags::OUT } else { PollFlags::IN };
             let turn = move || match poll(&mut [PollFd::new(&socket, flags)], Some(&TURN)) {
                 Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -180,13 +184,13 @@ mod tests {
 
     fn watched(socket: UnixStream) -> Stream {
         let stream = Stream::new(socket).unwrap();
-        assert!(stream.watched.is_some());
+        assert!(matches!(stream, Stream::Watched(_)));
         stream
     }
 
     fn unwatched(socket: UnixStream) -> Stream {
         socket.set_nonblocking(true).unwrap();
-        Stream { socket: Arc::new(socket), watched: None }
+        Stream::Polled(Arc::new(socket))
     }
 
     /// Looks once.

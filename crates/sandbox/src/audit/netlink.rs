@@ -185,11 +185,11 @@ fn bytes_of(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// `struct audit_rule_data`: filter `task`, action `never`, no condition, every system call.
 /// The list of rules that is asked when a process starts, and the answer that ends it.
 const FILTER_TASK: u32 = 1;
 const NEVER: u32 = 0;
 
+/// `struct audit_rule_data`: filter `task`, action `never`, no condition, every system call.
 fn never() -> Vec<u8> {
     const MASK_WORDS: usize = 64;
     let mut words = vec![FILTER_TASK, NEVER, 0];

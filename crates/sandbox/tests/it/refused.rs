@@ -121,7 +121,7 @@ fn open(launcher: &cofferdam_sandbox::Launcher) -> Open {
 
 /// The name of an error number, without a table of our own.
 pub(crate) fn errno(number: &str) -> String {
-    let number: i32 = number.trim().parse().unwrap_or(-1);
+    let number: i32 = number.parse().unwrap_or(-1);
     match number {
         0 => "none: it succeeds".to_owned(),
         -1 => "by the resolver".to_owned(),
