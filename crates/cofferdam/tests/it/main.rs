@@ -32,6 +32,7 @@ mod reverts;
 mod rootless;
 mod sessions;
 mod snapshot;
+mod soak;
 mod supervised;
 mod terminal;
 mod without_overlay;

@@ -38,12 +38,12 @@ fn status(path: &str) -> String {
 }
 
 /// The background supervisor's process id.
-fn supervisor(world: &World) -> i32 {
+pub(crate) fn supervisor(world: &World) -> i32 {
     let socket = UnixStream::connect(world.state().join("supervisor.sock")).unwrap();
     rustix::net::sockopt::socket_peercred(&socket).unwrap().pid.as_raw_nonzero().get()
 }
 
-fn launcher_of(supervisor: i32) -> i32 {
+pub(crate) fn launcher_of(supervisor: i32) -> i32 {
     let is_child = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let behind = stat.rsplit_once(')').map(|(_, behind)| behind.to_owned());
