@@ -60,13 +60,6 @@ impl Flags {
     }
 }
 
-pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
-    match run(args, edge).await {
-        Ok(ending) => Ok(ending),
-        Err(problem) => Ok(failed(&edge.screen, &problem)),
-    }
-}
-
 /// Shows a problem of our own, told from the program's by the exit code.
 pub(super) fn failed(screen: &Screen, problem: &Problem) -> Ending {
     screen.problem(problem);
@@ -76,7 +69,7 @@ pub(super) fn failed(screen: &Screen, problem: &Problem) -> Ending {
     })
 }
 
-async fn run(args: Args, edge: &Edge) -> Result<Ending, Problem> {
+pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     let flags = args.flags;
     let timeout_ms = flags.timeout_ms();
     let mut call = exec_request(text_of(flags.argv)?)?;

@@ -127,6 +127,14 @@ impl Command {
         matches!(self, Self::Doctor(_) | Self::Redteam(_) | Self::Attacked(_) | Self::Pool(_))
     }
 
+    /// Whether its exit code is a program's own, from which Cofferdam's are told.
+    fn runs_a_program(&self) -> bool {
+        match self {
+            Self::Session(args) => args.runs_a_program(),
+            other => matches!(other, Self::Exec(_)),
+        }
+    }
+
     /// Whether it only shows or ends what another process holds, which takes no descriptor to be
     /// watched.
     fn holds_nothing(&self) -> bool {
@@ -143,13 +151,15 @@ impl Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let screen = Screen::of_process(cli.json);
-    match carry_out(cli.command, screen) {
-        Ok(ending) => ending.into(),
-        Err(problem) => {
+    let runs_a_program = cli.command.runs_a_program();
+    let ending = carry_out(cli.command, screen).unwrap_or_else(|problem| match runs_a_program {
+        true => exec::failed(&screen, &problem),
+        false => {
             screen.problem(&problem);
-            Ending::Outcome(problem.code.outcome()).into()
+            Ending::Outcome(problem.code.outcome())
         }
-    }
+    });
+    ending.into()
 }
 
 fn carry_out(command: Command, screen: Screen) -> Result<Ending, Problem> {
@@ -177,11 +187,11 @@ fn runtime(holds_nothing: bool) -> Result<Runtime, Problem> {
         built => built,
     };
     built.map_err(|error| {
-        let problem = Problem::new(Code::Internal, format!("starting: {error}"));
+        let detail = format!("starting: {error}");
         if !is_full(&error) {
-            return problem;
+            return Problem::new(Code::Internal, detail);
         }
-        problem.hint(
+        Problem::new(Code::BoundaryUnavailable, detail).hint(
             "a session watches as many descriptors as one user may (fs.epoll.max_user_watches): \
              find it with cofferdam session list or cofferdam list, and end it",
         )

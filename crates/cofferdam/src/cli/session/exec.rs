@@ -49,11 +49,7 @@ pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> 
     if !args.flags.terminal {
         return Ok(carry_out(&edge.dirs, &edge.screen, order));
     }
-    let ended = match order {
-        Ok(order) => on_terminal(&edge.dirs, edge.screen, order).await,
-        Err(problem) => Err(problem),
-    };
-    Ok(ended.unwrap_or_else(|problem| failed(&edge.screen, &problem)))
+    on_terminal(&edge.dirs, edge.screen, order?).await
 }
 
 /// A signal ends the relay before it ends this process, so that the caller's terminal is put back

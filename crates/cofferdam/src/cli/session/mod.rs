@@ -34,6 +34,10 @@ enum Command {
 }
 
 impl Args {
+    pub(super) fn runs_a_program(&self) -> bool {
+        matches!(self.command, Command::Exec(_))
+    }
+
     pub(super) fn holds_nothing(&self) -> bool {
         matches!(self.command, Command::Diff(_) | Command::List(_) | Command::End(_))
     }
