@@ -70,10 +70,13 @@ pub(crate) enum Judge {
     Messages { pointer: usize, count: usize },
     /// User or group ids, which pass if the process has them already or they mean "no change".
     OwnIds { users: &'static [usize], groups: &'static [usize] },
-    /// A process number, which passes if it is of a thread of the caller's own process: it is in a
-    /// register, so that nobody changes it after the look, and this one is a wall. The `kind` beside
-    /// it says what is numbered and has to be the one that stands for processes.
-    OwnProcess { number: usize, kind: Option<(usize, u32)> },
+    /// A process number, which passes if it is of a thread of the caller's own process, or where
+    /// `started` of one that it or its children started. This one is a wall: the number is in a
+    /// register, so that nobody changes it after the look, and for it to mean another by then, its
+    /// thread has to end and every other number to be used once. Who shares its numbers with the host
+    /// (flat) sets nothing but itself. The `kind` beside it says what is numbered and has to be the
+    /// one that stands for processes.
+    OwnProcess { number: usize, kind: Option<(usize, u32)>, started: bool },
     /// Mode or times of a file. Not a look but a deed: the supervisor does it itself, on the file
     /// that it found beneath the session's own directories, and the kernel never goes on with the
     /// call. So this one is a wall.

@@ -87,7 +87,7 @@ const OTHERS: Refusal = Refusal {
     errno: libc::EPERM,
     rule: "seccomp.process",
     reason_code: "other_process_forbidden",
-    hint: "a program sets scheduling and limits for itself: start the other one with them",
+    hint: "a program sets scheduling for itself and what it started, and limits for itself",
 };
 const CONNECT: Refusal = Refusal {
     operation: Operation::Connect,
@@ -170,9 +170,12 @@ const DEVICE_MODES: [&[Condition]; 4] = [
 ];
 const HAS_ADDRESS_4: Guard = &[&[not_null(4)]];
 
-const fn own(number: usize, kind: Option<(usize, u32)>) -> super::rule::Judge {
-    OwnProcess { number, kind }
+const fn started(number: usize, kind: Option<(usize, u32)>) -> super::rule::Judge {
+    OwnProcess { number, kind, started: true }
 }
+
+/// Nobody is known to need limits set for what runs already.
+const LIMITED: super::rule::Judge = OwnProcess { number: 0, kind: None, started: false };
 
 /// Every call: number, name, answer; by number. A rule of Landlock's, which a session could make for
 /// itself, keeps a file that nobody finds any more, with all that it takes on disk.
@@ -318,10 +321,10 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (138, "fstatfs", ALLOW),
     (139, "sysfs", ABSENT),
     (140, "getpriority", ALLOW),
-    (141, "setpriority", judge_when(OTHER_1, own(1, Some((0, libc::PRIO_PROCESS))), &OTHERS)),
-    (142, "sched_setparam", judge_when(OTHER_0, own(0, None), &OTHERS)),
+    (141, "setpriority", judge_when(OTHER_1, started(1, Some((0, libc::PRIO_PROCESS))), &OTHERS)),
+    (142, "sched_setparam", judge_when(OTHER_0, started(0, None), &OTHERS)),
     (143, "sched_getparam", ALLOW),
-    (144, "sched_setscheduler", judge_when(OTHER_0, own(0, None), &OTHERS)),
+    (144, "sched_setscheduler", judge_when(OTHER_0, started(0, None), &OTHERS)),
     (145, "sched_getscheduler", ALLOW),
     (146, "sched_get_priority_max", ALLOW),
     (147, "sched_get_priority_min", ALLOW),
@@ -380,7 +383,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (200, "tkill", ALLOW),
     (201, "time", ALLOW),
     (202, "futex", ALLOW),
-    (203, "sched_setaffinity", judge_when(OTHER_0, own(0, None), &OTHERS)),
+    (203, "sched_setaffinity", judge_when(OTHER_0, started(0, None), &OTHERS)),
     (204, "sched_getaffinity", ALLOW),
     (205, "set_thread_area", ABSENT),
     (206, "io_setup", ABSENT),
@@ -428,7 +431,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (248, "add_key", tell(&KEYRING)),
     (249, "request_key", tell(&KEYRING)),
     (250, "keyctl", tell(&KEYRING)),
-    (251, "ioprio_set", judge_when(OTHER_IO, own(1, Some((0, IO_OF_PROCESS))), &OTHERS)),
+    (251, "ioprio_set", judge_when(OTHER_IO, started(1, Some((0, IO_OF_PROCESS))), &OTHERS)),
     (252, "ioprio_get", ALLOW),
     (253, "inotify_init", ALLOW),
     (254, "inotify_add_watch", ALLOW),
@@ -479,7 +482,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (299, "recvmmsg", ALLOW),
     (300, "fanotify_init", tell(&KERNEL)),
     (301, "fanotify_mark", ALLOW),
-    (302, "prlimit64", judge_when(OTHER_LIMITS, own(0, None), &OTHERS)),
+    (302, "prlimit64", judge_when(OTHER_LIMITS, LIMITED, &OTHERS)),
     (303, "name_to_handle_at", ALLOW),
     (304, "open_by_handle_at", tell(&HANDLE)),
     (305, "clock_adjtime", tell(&KERNEL)),
@@ -491,7 +494,7 @@ pub(crate) const TABLE: &[(u32, &str, Answer)] = &[
     (311, "process_vm_writev", tell_outside_debug(&TRACE)),
     (312, "kcmp", ABSENT),
     (313, "finit_module", tell(&KERNEL)),
-    (314, "sched_setattr", judge_when(OTHER_0, own(0, None), &OTHERS)),
+    (314, "sched_setattr", judge_when(OTHER_0, started(0, None), &OTHERS)),
     (315, "sched_getattr", ALLOW),
     (316, "renameat2", ALLOW),
     (317, "seccomp", ALLOW),

@@ -17,7 +17,8 @@ fn row(number: u32, name: &str, answer: &Answer) -> String {
             let judge = match notice.judge {
                 None => "",
                 Some(Judge::OwnIds { .. }) => " unless own ids",
-                Some(Judge::OwnProcess { .. }) => " unless its own",
+                Some(Judge::OwnProcess { started: false, .. }) => " unless its own",
+                Some(Judge::OwnProcess { .. }) => " unless its own or started by it",
                 Some(Judge::Change { .. }) => " unless done beneath the session's directories",
                 Some(_) => " beyond loopback",
             };

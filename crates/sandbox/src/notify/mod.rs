@@ -1,13 +1,15 @@
 //! Tells of refusals: answers seccomp listeners, watches decoys, and hands records to sinks.
 //!
-//! One watcher serves all sessions of a supervisor with two threads. The first answers: it looks,
-//! replies, and only then writes into the session's bounded [`ledger`]; nothing it does waits for a
-//! sink. The second takes records that are due and hands them over, so that a slow sink slows
-//! records and never a workload. If the watcher dies its listeners close, and the kernel answers
-//! ENOSYS: refused, untold, and nothing hangs. Never runs in init, whose children could then wait
-//! for the very process that waits for them (vfork). Must never know what is done with a record.
+//! A thread of each session answers: it looks, replies, and only then writes into the session's
+//! bounded [`ledger`]; nothing it does waits for a sink or for another session. Two threads serve
+//! all sessions of a supervisor. One sees decoys opened and limits reached; the other takes records
+//! that are due and hands them over, so that a slow sink slows records and never a workload. If an
+//! answering thread dies its listener closes, and the kernel answers ENOSYS: refused, untold, and
+//! nothing hangs. Never runs in init, whose children could then wait for the very process that waits
+//! for them (vfork). Must never know what is done with a record.
 
 mod address;
+mod answering;
 mod calls;
 mod change;
 mod groups;
@@ -34,6 +36,7 @@ use rustix::fs::inotify;
 
 #[cfg(fuzzing)]
 pub(crate) use self::address::far as far_address;
+use self::answering::Answering;
 pub(crate) use self::change::OwnDirectories;
 pub(crate) use self::ledger::Refused;
 use self::watched::{Of, Shared};
@@ -60,8 +63,6 @@ pub(crate) struct Watched {
 const WAKE: u64 = 0;
 const DECOYS: u64 = 1;
 const FIRST_SESSION: u64 = 2;
-/// Set in a session's key where it is its control groups that changed.
-const GROUPS: u64 = 1 << 63;
 
 /// Keeps going when another thread panicked: what these locks guard is whole between statements.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -77,8 +78,6 @@ struct Opened {
 struct Sessions {
     next: u64,
     by_key: HashMap<u64, Arc<Shared>>,
-    /// Nobody answers listeners any more.
-    blind: bool,
 }
 
 #[derive(Default)]
@@ -124,7 +123,7 @@ impl Watcher {
         let inner = Arc::new(Inner::new(clock, entropy).map_err(failed(action))?);
         let mut watcher = Self { inner, threads: Vec::new() };
         // Dropped half started, it stops what it has.
-        watcher.spawn("denials-answer", Inner::answer_while_it_lasts).map_err(failed(action))?;
+        watcher.spawn("denials-watch", Inner::watch_all).map_err(failed(action))?;
         watcher.spawn("denials-tell", Inner::deliver_all).map_err(failed(action))?;
         Ok(watcher)
     }
@@ -142,7 +141,10 @@ impl Watcher {
     }
 
     /// Watches one more session, from before anything runs in it.
-    pub(crate) fn watch(&self, watched: Watched) -> Watch {
+    ///
+    /// # Errors
+    /// The host has no descriptor or thread left to answer it.
+    pub(crate) fn watch(&self, watched: Watched) -> Result<Watch, SandboxError> {
         let inner = Arc::clone(&self.inner);
         let Watched { session, run, init, listener, decoys, groups, own, sink } = watched;
         if let Some(listener) = &listener {
@@ -150,23 +152,23 @@ impl Watcher {
         }
         let counters = groups::Counters::of(&groups);
         let of = Of { session, run, init };
+        let asks = listener.is_some();
         let shared = Arc::new(Shared::new(of, listener, own, counters, sink));
+        let answering = asks.then(|| Answering::start(&inner, &shared)).transpose();
+        let answering = answering
+            .map_err(SandboxError::system("starting the thread that answers a session"))?;
         let key = {
             let mut sessions = lock(&inner.sessions);
             let key = FIRST_SESSION + sessions.next;
             sessions.next += 1;
             sessions.by_key.insert(key, Arc::clone(&shared));
-            if sessions.blind {
-                shared.go_blind();
-            }
             key
         };
-        inner.listen(key, &shared);
         inner.listen_to_groups(key, &shared);
         for (inside, file) in decoys.into_iter().flat_map(|decoys| decoys.files) {
             inner.watch_decoy(key, &shared, inside, &file);
         }
-        Watch { inner, shared, key }
+        Ok(Watch { inner, shared, key, answering })
     }
 }
 
@@ -178,17 +180,6 @@ impl Drop for Watcher {
         for thread in self.threads.drain(..) {
             let _panicked = thread.join();
         }
-    }
-}
-
-/// Dropped by the answering thread at its end, closes every listener that it would have served.
-struct Blind<'a>(&'a Inner);
-
-impl Drop for Blind<'_> {
-    fn drop(&mut self) {
-        let mut sessions = lock(&self.0.sessions);
-        sessions.blind = true;
-        sessions.by_key.values().for_each(|shared| shared.go_blind());
     }
 }
 
@@ -212,6 +203,8 @@ pub(crate) struct Watch {
     inner: Arc<Inner>,
     shared: Arc<Shared>,
     key: u64,
+    /// None where nothing is asked.
+    answering: Option<Answering>,
 }
 
 impl Watch {
@@ -262,7 +255,8 @@ impl Watch {
     }
 
     /// Ends the watch, hands over everything that is held, and tells how much there was.
-    pub(crate) fn close(self) -> SessionEnd {
+    pub(crate) fn close(mut self) -> SessionEnd {
+        drop(self.answering.take());
         self.inner.read_decoys();
         self.inner.settle_domains(self.key, &self.shared);
         self.inner.forget(self.key, &self.shared);
@@ -299,21 +293,12 @@ impl Inner {
         Ok(inner)
     }
 
-    fn listen(&self, key: u64, shared: &Shared) {
-        let Some(listener) = shared.listener() else { return };
-        let data = epoll::EventData::new_u64(key);
-        if epoll::add(&self.epoll, &*listener, data, epoll::EventFlags::IN).is_err() {
-            shared.lose(DenialSource::Seccomp, 1);
-        }
-    }
-
     /// Edges alone: a group that is gone would be ready for ever.
     fn listen_to_groups(&self, key: u64, shared: &Shared) {
         let flags = epoll::EventFlags::PRI | epoll::EventFlags::ET;
         shared.with_counters(|file| {
             // What cannot be polled is read at the end of each call.
-            let _not_polled =
-                epoll::add(&self.epoll, file, epoll::EventData::new_u64(key | GROUPS), flags);
+            let _not_polled = epoll::add(&self.epoll, file, epoll::EventData::new_u64(key), flags);
         });
     }
 
@@ -329,9 +314,6 @@ impl Inner {
     fn forget(&self, key: u64, shared: &Shared) {
         if lock(&self.sessions).by_key.remove(&key).is_none() {
             return;
-        }
-        if let Some(listener) = shared.listener() {
-            let _not_added = epoll::delete(&self.epoll, &*listener);
         }
         shared.with_counters(|file| {
             let _not_added = epoll::delete(&self.epoll, file);
@@ -349,14 +331,9 @@ impl Inner {
         lock(&self.sessions).by_key.get(&key).map(Arc::clone)
     }
 
-    /// The first thread. However it ends, a panic included, nobody waits for it afterwards.
-    fn answer_while_it_lasts(&self) {
-        let _at_the_end = Blind(self);
-        self.answer_all();
-    }
-
-    /// One notification of each session that has any, in turn.
-    fn answer_all(&self) {
+    /// The first thread: sees decoys opened and limits reached. Both are looked at again at each
+    /// call's end, so that without it records only come later.
+    fn watch_all(&self) {
         let mut events = Vec::with_capacity(64);
         loop {
             events.clear();
@@ -369,8 +346,7 @@ impl Inner {
                     WAKE if lock(&self.delivery).stopped => return,
                     WAKE => {}
                     DECOYS => self.read_decoys(),
-                    key if key & GROUPS != 0 => self.groups_changed(key & !GROUPS),
-                    key => self.answer_one(key, event.flags),
+                    key => self.groups_changed(key),
                 }
             }
         }
@@ -379,15 +355,6 @@ impl Inner {
     fn groups_changed(&self, key: u64) {
         if self.session(key).is_some_and(|shared| shared.read_counters(self)) {
             self.nudge();
-        }
-    }
-
-    fn answer_one(&self, key: u64, flags: epoll::EventFlags) {
-        let Some(shared) = self.session(key) else { return };
-        let answered = flags.contains(epoll::EventFlags::IN) && shared.answer(self).is_ok();
-        // No process is left under the filter, or the listener is broken.
-        if !answered && let Some(listener) = shared.listener() {
-            let _gone = epoll::delete(&self.epoll, &*listener);
         }
     }
 

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use cofferdam_contract::denial::DeniedProcess;
 use cofferdam_contract::text::escape_bytes;
@@ -47,7 +48,7 @@ pub(super) struct Ids {
     pub(super) groups: Vec<u32>,
 }
 
-fn read_bounded(path: &str, bytes_max: u64) -> Option<Vec<u8>> {
+fn read_bounded(path: impl AsRef<Path>, bytes_max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
@@ -58,27 +59,48 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn status(pid: i32) -> Option<String> {
-    let bytes = read_bounded(&format!("/proc/{pid}/status"), PROC_BYTES_MAX)?;
+    let bytes = read_bounded(format!("/proc/{pid}/status"), PROC_BYTES_MAX)?;
     // The name in the first line is the session's; the kernel escapes newlines in it.
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Threads of a process that are looked at for a number.
+/// Threads that are looked at for a number.
 const THREADS_MAX: usize = 1024;
 
-/// Whether the process of the thread `tid` has one that it numbers so itself; none is numbered 0,
-/// which means the caller.
-pub(super) fn has_thread(tid: i32, inside: i32) -> bool {
-    let is_it = |pid: i32| {
-        let status = status(pid).unwrap_or_default();
-        let pids = field(&status, "NSpid").unwrap_or_default();
-        pids.split_ascii_whitespace().next_back().and_then(|it| it.parse().ok()) == Some(inside)
-    };
-    if inside == 0 || is_it(tid) {
+/// Whether the process of the thread `tid` has one that it numbers so itself, or where `started` one
+/// that it or its children started has; none is numbered 0, which means the caller.
+pub(super) fn has_thread(tid: i32, inside: i32, started: bool) -> bool {
+    if inside == 0 || is_numbered(tid, inside) {
         return true;
     }
-    let threads = procs::threads(tid).filter_map(|it| it.file_name()?.to_str()?.parse().ok());
-    threads.take(THREADS_MAX).any(is_it)
+    let (mut left, mut processes) = (THREADS_MAX, vec![tid]);
+    while let Some(process) = processes.pop() {
+        for directory in procs::threads(process) {
+            let thread = directory.file_name().and_then(|it| it.to_str()?.parse().ok());
+            let (Some(thread), Some(fewer)) = (thread, left.checked_sub(1)) else { return false };
+            left = fewer;
+            if is_numbered(thread, inside) {
+                return true;
+            }
+            if started {
+                processes.extend(children(&directory));
+            }
+        }
+    }
+    false
+}
+
+fn is_numbered(tid: i32, inside: i32) -> bool {
+    let status = status(tid).unwrap_or_default();
+    let pids = field(&status, "NSpid").unwrap_or_default();
+    pids.split_ascii_whitespace().next_back().and_then(|it| it.parse().ok()) == Some(inside)
+}
+
+/// What the thread started; nothing, where the kernel does not list that (`CONFIG_PROC_CHILDREN`).
+fn children(thread: &Path) -> Vec<i32> {
+    let listed = read_bounded(thread.join("children"), PROC_BYTES_MAX).unwrap_or_default();
+    let words = String::from_utf8_lossy(&listed).into_owned();
+    words.split_ascii_whitespace().filter_map(|it| it.parse().ok()).collect()
 }
 
 /// Facts of the thread `tid`; the line of parents ends at the first that `is_known`, or below `init`.
@@ -129,7 +151,7 @@ pub(super) fn first_beneath(init: i32, tid: i32) -> Option<(i32, u64)> {
 
 /// Fields 4 and 22 of `/proc/PID/stat`, counted behind the name, which may hold anything.
 fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
-    let bytes = read_bounded(&format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
+    let bytes = read_bounded(format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
     let behind = bytes.iter().rposition(|byte| *byte == b')')?;
     let text = std::str::from_utf8(bytes.get(behind + 1..)?).ok()?;
     let mut fields = text.split_ascii_whitespace();
@@ -149,7 +171,7 @@ fn executable(tid: i32) -> Option<String> {
 }
 
 fn first_argument(tid: i32) -> Option<String> {
-    let bytes = read_bounded(&format!("/proc/{tid}/cmdline"), NAME_BYTES_MAX as u64 + 1)?;
+    let bytes = read_bounded(format!("/proc/{tid}/cmdline"), NAME_BYTES_MAX as u64 + 1)?;
     let first = bytes.split(|byte| *byte == 0).next()?;
     (!first.is_empty()).then(|| name(OsStr::from_bytes(first)))
 }
@@ -177,7 +199,7 @@ pub(super) fn ids(tid: i32) -> Option<Ids> {
 
 /// The supervisor's number for an id inside, by `/proc/PID/{uid,gid}_map`.
 pub(super) fn mapped(tid: i32, map: &str, inside: u32) -> Option<u32> {
-    let bytes = read_bounded(&format!("/proc/{tid}/{map}"), PROC_BYTES_MAX)?;
+    let bytes = read_bounded(format!("/proc/{tid}/{map}"), PROC_BYTES_MAX)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     text.lines().find_map(|range| {
         let mut numbers = range.split_ascii_whitespace().map(str::parse::<u32>);

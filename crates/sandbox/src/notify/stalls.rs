@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use cofferdam_contract::denial::Denial;
@@ -10,7 +9,7 @@ use cofferdam_contract::time::UtcTime;
 
 use super::tests::{Collected, Counter, FAR, Lab, WallClock, connect};
 use super::*;
-use crate::filter::harness::{Under, call, spawn};
+use crate::filter::harness::{Child, Under, call, spawn};
 use crate::filter::program;
 
 /// Says that it was entered, then stays until it is released.
@@ -47,16 +46,9 @@ fn a_sink_that_blocks_hangs_no_workload() {
     let session = SessionId::generate(&*lab.clock, &*lab.entropy);
     let sink = Arc::new(Stuck { entered, release: Mutex::new(release) });
     let (decoys, groups) = (None, Vec::new());
-    let watch = lab.watcher.watch(Watched {
-        init: 1,
-        session,
-        run: None,
-        listener,
-        decoys,
-        groups,
-        own: None,
-        sink,
-    });
+    let (run, init, own) = (None, 1, None);
+    let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+    let watch = lab.watcher.watch(watched).unwrap();
     child.release();
     is_entered.recv().unwrap();
     rustix::io::write(&go, b"g").unwrap();
@@ -75,47 +67,89 @@ fn a_dead_watcher_hangs_no_workload() {
     assert_eq!(child.wait(), libc::ENOSYS);
 }
 
-/// Tells the time until it is told to panic.
+/// Sessions of one watcher, whose clock does something else once: an answering thread asks it for the
+/// time of each refusal.
+struct Several {
+    clock: Arc<Brittle>,
+    entropy: Arc<Counter>,
+    watcher: Watcher,
+}
+
+/// Tells the time, after what is next in it.
 #[derive(Default)]
-struct Brittle(AtomicBool);
+struct Brittle(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
 impl Clock for Brittle {
     fn now(&self) -> UtcTime {
-        assert!(!self.0.load(Ordering::Acquire), "as the test wants it");
+        let next = lock(&self.0).take();
+        next.into_iter().for_each(|next| next());
         WallClock.now()
     }
 }
 
-/// The answering thread ends by a defect: what waits for it and what comes later is refused.
-#[test]
-fn an_answering_thread_that_panics_hangs_and_frees_nothing() {
-    let (clock, entropy) = (Arc::new(Brittle::default()), Arc::new(Counter(1.into())));
-    let watcher = Watcher::start(clock.clone(), entropy.clone()).unwrap();
-    let sink = Arc::new(Collected::default());
-    let program = program(false).unwrap();
-    let attempt = |fails: bool| {
+impl Several {
+    fn new() -> Self {
+        let (clock, entropy) = (Arc::new(Brittle::default()), Arc::new(Counter(1.into())));
+        let watcher = Watcher::start(clock.clone(), entropy.clone()).unwrap();
+        Self { clock, entropy, watcher }
+    }
+
+    fn when_next_asked(&self, next: impl FnOnce() + Send + 'static) {
+        *lock(&self.clock.0) = Some(Box::new(next));
+    }
+
+    /// A session in which two calls are refused. Its child exits with 2 if the first was not answered
+    /// as the table has it, and 1 more if the second was.
+    fn session(&self) -> (Child, Watch) {
+        let program = program(false).unwrap();
         let (child, listener) = spawn(Under::Telling(&program), || {
             let flags = libc::CLONE_NEWUSER as u64;
             let first = call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);
             let second = call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);
             i32::from(first != libc::EPERM) * 2 + i32::from(second != libc::ENOSYS)
         });
-        clock.0.store(fails, Ordering::Release);
-        let session = SessionId::generate(&WallClock, &*entropy);
-        let (decoys, groups, sink) = (None, Vec::new(), sink.clone());
-        let watched =
-            Watched { session, run: None, init: 1, listener, decoys, groups, own: None, sink };
-        let watch = watcher.watch(watched);
+        let session = SessionId::generate(&WallClock, &*self.entropy);
+        let (run, init, decoys, groups, own) = (None, 1, None, Vec::new(), None);
+        let sink = Arc::new(Collected::default());
+        let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+        (child, self.watcher.watch(watched).unwrap())
+    }
+
+    fn run(&self) -> (i32, SessionEnd) {
+        let (child, watch) = self.session();
         child.release();
-        let code = child.wait();
-        clock.0.store(false, Ordering::Release);
-        (code, watch.close())
-    };
+        (child.wait(), watch.close())
+    }
+}
+
+const ANSWERED: (i32, SessionEnd) = (1, SessionEnd { denials: 2, denials_lost: 0 });
+
+/// The answering thread ends by a defect: what waits for it is refused, and so is what comes later in
+/// that session, and in no other.
+#[test]
+fn an_answering_thread_that_panics_hangs_and_frees_nothing() {
+    let several = Several::new();
     // Control: a thread that lives answers both, and nothing is lost.
-    assert_eq!(attempt(false), (1, SessionEnd { denials: 2, denials_lost: 0 }));
-    let (code, end) = attempt(true);
+    assert_eq!(several.run(), ANSWERED);
+    several.when_next_asked(|| panic!("as the test wants it"));
+    let (code, end) = several.run();
     assert_eq!((code, end.denials_lost), (0, 1));
-    // And so for a session that is opened afterwards: refused from the first call on.
-    let (code, end) = attempt(false);
-    assert_eq!((code, end.denials_lost), (2, 1));
+    assert_eq!(several.run(), ANSWERED);
+}
+
+/// One session's thread looks, for as long as it likes; another's answers.
+#[test]
+fn a_session_that_is_looked_at_holds_up_no_other() {
+    let several = Several::new();
+    let ((entered, is_entered), (free, release)) = (mpsc::channel(), mpsc::channel::<()>());
+    several.when_next_asked(move || {
+        entered.send(()).unwrap();
+        let _freed = release.recv();
+    });
+    let (busy, its_watch) = several.session();
+    busy.release();
+    is_entered.recv().unwrap();
+    assert_eq!(several.run(), ANSWERED);
+    drop(free);
+    assert_eq!((busy.wait(), its_watch.close()), ANSWERED);
 }

@@ -77,7 +77,8 @@ impl Lab {
         let sink = self.sink.clone();
         let groups = Vec::new();
         let (run, init, own) = (None, 1, None);
-        self.watcher.watch(Watched { session, run, init, listener, decoys, groups, own, sink })
+        let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+        self.watcher.watch(watched).unwrap()
     }
 
     /// Starts `body` as a call under the filter.

@@ -407,10 +407,11 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
             }
             target::target(name, args)
         }
-        Some(Judge::OwnProcess { number, kind }) => {
+        Some(Judge::OwnProcess { number, kind, started }) => {
             let argument = |at: usize| args.get(at).map_or(0, |it| (*it & 0xffff_ffff) as u32);
             let is_kind = kind.is_none_or(|(at, value)| argument(at) == value);
-            if is_kind && process::has_thread(notification.pid, argument(number).cast_signed()) {
+            let (inside, started) = (argument(number).cast_signed(), started && own.is_none());
+            if is_kind && process::has_thread(notification.pid, inside, started) {
                 return Verdict::Pass;
             }
             target::target(name, args)

@@ -140,7 +140,7 @@ impl Launcher {
             groups: opening.groups.clone(),
             own,
             sink: report::tell_session(sink, ready.denials),
-        });
+        })?;
         let shared = Shared::new(spec, opening, watch, claim, Arc::clone(core));
         Session::begin(shared, report, granting)
     }

@@ -79,6 +79,25 @@ fn a_process_whose_first_thread_is_gone_dies_with_its_call() {
     wait_until("what it left is gone", || left() == 0);
 }
 
+/// Processes to set something for, which stay until the call ends, and one that ends as its child did.
+const PARENT: &str = r#"
+import os, resource, signal
+own = os.getpid()
+def child(then=signal.pause):
+    pid = os.fork()
+    if pid == 0: os._exit(then() or 0)
+    return pid
+def grandchild():
+    said, says = os.pipe()
+    def start():
+        os.write(says, str(child()).encode())
+        signal.pause()
+    child(start)
+    return int(os.read(said, 20))
+def done():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"#;
+
 /// Init has the session's user. Who takes its descriptors would keep it from seeing whom it has to
 /// end, and who takes its time, from ending them soon.
 #[test]
@@ -86,9 +105,7 @@ fn a_call_sets_nothing_for_who_ends_it() {
     let launcher = launcher();
     let open = Site::new().open(&launcher);
     let python = |program: &str| {
-        let program = format!(
-            "import os, resource\nown = os.getpid()\ntry:\n {program}\nexcept PermissionError: os._exit(7)"
-        );
+        let program = format!("{PARENT}try:\n {program}\nexcept PermissionError: os._exit(7)");
         let result = open.run(&["python3", "-c", &program]);
         assert!(result.stderr.is_empty(), "{program}: {}", text(&result.stderr));
         (result.exit_code, result.denials)
@@ -101,13 +118,16 @@ fn a_call_sets_nothing_for_who_ends_it() {
         "os.sched_setscheduler(1, os.SCHED_IDLE, os.sched_param(0))",
         "os.sched_setparam(1, os.sched_param(0))",
         "os.sched_setaffinity(1, {0})",
+        // Nor for who started it, or limits for what it started.
+        "os.setpriority(os.PRIO_PROCESS, own, 19) if os.fork() == 0 else done()",
+        "resource.prlimit(child(), resource.RLIMIT_NOFILE, (50, 50))",
     ] {
         assert_eq!(python(program), (Some(7), 1), "{program}");
     }
     let told = open.denials.0.lock().unwrap();
     assert!(told.iter().all(|it| it.rule == "seccomp.process"), "{told:?}");
     drop(told);
-    // Control: for itself it may, by its own number too, and look at others.
+    // Control: for itself it may, by its own number too, and for what it started, and look at others.
     for program in [
         "resource.prlimit(own, resource.RLIMIT_NOFILE, (50, 50))",
         "os.setpriority(os.PRIO_PROCESS, own, 19)",
@@ -115,6 +135,9 @@ fn a_call_sets_nothing_for_who_ends_it() {
         "os.sched_setaffinity(own, os.sched_getaffinity(own))",
         "__import__('threading').Thread(target=lambda: os.sched_setaffinity(own, {0})).start()",
         "resource.prlimit(1, resource.RLIMIT_NOFILE)",
+        "os.setpriority(os.PRIO_PROCESS, child(), 19)",
+        "os.sched_setaffinity(child(), {0})",
+        "os.sched_setscheduler(grandchild(), os.SCHED_IDLE, os.sched_param(0))",
     ] {
         assert_eq!(python(program), (Some(0), 0), "{program}");
     }
