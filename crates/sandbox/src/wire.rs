@@ -268,8 +268,8 @@ pub(crate) enum Exit {
 #[derive(Serialize, Deserialize, Debug)]
 pub(crate) enum FromInit {
     /// The walls stand. With it: the listener if there is one, the file that tells the session of
-    /// denials, where it asks for grants, the file that tells it of them, and the decoys in the
-    /// order of the plan.
+    /// denials, where it asks for grants, the file that tells it of them, its `/proc`, and the decoys
+    /// in the order of the plan.
     Ready { walls: Vec<Wall>, listener: bool },
     /// The walls do not stand; init is gone.
     Failed(Refusal),

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 
 use cofferdam_contract::capability::{Wall, WallName, WallStatus};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit};
 
 use super::{Built, Footing, Grouped, failed, wall};
@@ -283,7 +284,10 @@ fn send_ready(
     walls.sort_by_key(|wall| wall.name);
     let listener = (listener >= 0).then(|| crate::sys::process::borrow(listener));
     let mut descriptors: Vec<BorrowedFd<'_>> = listener.into_iter().collect();
-    descriptors.extend([&footing.denials, &footing.asked, &footing.told].map(AsFd::as_fd));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let procfs = rustix::fs::open("/proc", flags, Mode::empty())?;
+    let three = [&footing.denials, &footing.asked, &footing.told];
+    descriptors.extend(three.map(AsFd::as_fd).into_iter().chain([procfs.as_fd()]));
     descriptors.extend(footing.decoys.iter().map(AsFd::as_fd));
     socket.send(&FromInit::Ready { walls, listener: listener.is_some() }, &descriptors)
 }

@@ -52,6 +52,8 @@ pub(crate) struct Watched {
     pub(crate) init: i32,
     /// The listener of init's filter; none where an outer one takes its place.
     pub(crate) listener: Option<OwnedFd>,
+    /// Its `/proc`, which numbers processes as the session does.
+    pub(crate) procfs: OwnedFd,
     pub(crate) decoys: Option<Decoys>,
     /// Its control groups.
     pub(crate) groups: Vec<PathBuf>,
@@ -146,12 +148,12 @@ impl Watcher {
     /// The host has no descriptor or thread left to answer it.
     pub(crate) fn watch(&self, watched: Watched) -> Result<Watch, SandboxError> {
         let inner = Arc::clone(&self.inner);
-        let Watched { session, run, init, listener, decoys, groups, own, sink } = watched;
+        let Watched { session, run, init, listener, procfs, decoys, groups, own, sink } = watched;
         if let Some(listener) = &listener {
             listener::wake_synchronously(listener.as_fd());
         }
         let counters = groups::Counters::of(&groups);
-        let of = Of { session, run, init };
+        let of = Of { session, run, init, procfs };
         let asks = listener.is_some();
         let shared = Arc::new(Shared::new(of, listener, own, counters, sink));
         let answering = asks.then(|| Answering::start(&inner, &shared)).transpose();

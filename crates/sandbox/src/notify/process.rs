@@ -6,21 +6,21 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use cofferdam_contract::denial::DeniedProcess;
 use cofferdam_contract::text::escape_bytes;
-
-use crate::init::procs;
+use rustix::fs::{Mode, OFlags, openat};
 
 /// Longest name that a record holds, before escaping.
 const NAME_BYTES_MAX: usize = 256;
-/// Longest chain of parents that is followed. One thread looks for all sessions, and each costs it
-/// some microseconds.
+/// Longest chain of parents that is followed: each takes some microseconds.
 const ANCESTORS_MAX: usize = 256;
 /// How often a line is looked for: a parent may end while it is followed.
 const LOOKS_MAX: usize = 2;
+/// As many are between a process and one that it starts, at the most, for it to be its own.
+const PARENTS_MAX: usize = 32;
 /// Enough of a `/proc` file for every line that is read here.
 const PROC_BYTES_MAX: u64 = 8192;
 
@@ -48,9 +48,13 @@ pub(super) struct Ids {
     pub(super) groups: Vec<u32>,
 }
 
-fn read_bounded(path: impl AsRef<Path>, bytes_max: u64) -> Option<Vec<u8>> {
+fn read_bounded(path: &str, bytes_max: u64) -> Option<Vec<u8>> {
+    bounded(File::open(path).ok()?, bytes_max)
+}
+
+fn bounded(file: File, bytes_max: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(bytes_max).read_to_end(&mut bytes).ok()?;
+    file.take(bytes_max).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 
@@ -59,48 +63,41 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn status(pid: i32) -> Option<String> {
-    let bytes = read_bounded(format!("/proc/{pid}/status"), PROC_BYTES_MAX)?;
-    // The name in the first line is the session's; the kernel escapes newlines in it.
+    text(File::open(format!("/proc/{pid}/status")).ok()?)
+}
+
+/// The name in the first line is the session's; the kernel escapes newlines in it.
+fn text(status: File) -> Option<String> {
+    let bytes = bounded(status, PROC_BYTES_MAX)?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Threads that are looked at for a number.
-const THREADS_MAX: usize = 1024;
-
-/// Whether the process of the thread `tid` has one that it numbers so itself, or where `started` one
-/// that it or its children started has; none is numbered 0, which means the caller.
-pub(super) fn has_thread(tid: i32, inside: i32, started: bool) -> bool {
-    if inside == 0 || is_numbered(tid, inside) {
+/// Whether `number`, as the thread `tid` and its `/proc` number it, is of a thread of its
+/// own process or, where `started`, of one that descends from it. None is numbered 0, which means the
+/// caller. Looks from the number upwards: how much there is to look at is not the session's to say.
+pub(super) fn is_its_own(tid: i32, number: u32, procfs: BorrowedFd<'_>, started: bool) -> bool {
+    if number == 0 {
         return true;
     }
-    let (mut left, mut processes) = (THREADS_MAX, vec![tid]);
-    while let Some(process) = processes.pop() {
-        for directory in procs::threads(process) {
-            let thread = directory.file_name().and_then(|it| it.to_str()?.parse().ok());
-            let (Some(thread), Some(fewer)) = (thread, left.checked_sub(1)) else { return false };
-            left = fewer;
-            if is_numbered(thread, inside) {
-                return true;
-            }
-            if started {
-                processes.extend(children(&directory));
-            }
+    let Some(own) = status(tid).and_then(|status| inside(&status)) else { return false };
+    let mut next = number;
+    for _ in 0..PARENTS_MAX {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = openat(procfs, format!("{next}/status"), flags, Mode::empty());
+        let Some(status) = opened.ok().and_then(|it| text(it.into())) else { return false };
+        let number = |name| field(&status, name)?.trim().parse::<u32>().ok();
+        match (number("Tgid"), number("PPid")) {
+            (Some(process), _) if process == own => return true,
+            (_, Some(parent)) if started && parent > 0 => next = parent,
+            _ => return false,
         }
     }
     false
 }
 
-fn is_numbered(tid: i32, inside: i32) -> bool {
-    let status = status(tid).unwrap_or_default();
-    let pids = field(&status, "NSpid").unwrap_or_default();
-    pids.split_ascii_whitespace().next_back().and_then(|it| it.parse().ok()) == Some(inside)
-}
-
-/// What the thread started; nothing, where the kernel does not list that (`CONFIG_PROC_CHILDREN`).
-fn children(thread: &Path) -> Vec<i32> {
-    let listed = read_bounded(thread.join("children"), PROC_BYTES_MAX).unwrap_or_default();
-    let words = String::from_utf8_lossy(&listed).into_owned();
-    words.split_ascii_whitespace().filter_map(|it| it.parse().ok()).collect()
+/// The number of its process as it sees it itself.
+fn inside(status: &str) -> Option<u32> {
+    field(status, "NStgid")?.split_ascii_whitespace().next_back()?.parse().ok()
 }
 
 /// Facts of the thread `tid`; the line of parents ends at the first that `is_known`, or below `init`.
@@ -108,9 +105,8 @@ pub(super) fn facts(tid: i32, init: i32, is_known: &dyn Fn(i32) -> bool) -> Fact
     let Some(status) = status(tid) else { return Facts::default() };
     let number = |name| field(&status, name).and_then(|text| text.trim().parse::<i32>().ok());
     let Some(pid) = number("Tgid") else { return Facts::default() };
-    let inside = field(&status, "NStgid")
-        .and_then(|pids| pids.split_ascii_whitespace().next_back()?.parse().ok());
-    let process = DeniedProcess { pid: inside, exe: executable(tid), argv0: first_argument(tid) };
+    let process =
+        DeniedProcess { pid: inside(&status), exe: executable(tid), argv0: first_argument(tid) };
     let mut line = Line::default();
     for _ in 0..LOOKS_MAX {
         line = line_of(pid, init, is_known);
@@ -151,7 +147,7 @@ pub(super) fn first_beneath(init: i32, tid: i32) -> Option<(i32, u64)> {
 
 /// Fields 4 and 22 of `/proc/PID/stat`, counted behind the name, which may hold anything.
 fn parent_and_start(pid: i32) -> Option<(i32, u64)> {
-    let bytes = read_bounded(format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
+    let bytes = read_bounded(&format!("/proc/{pid}/stat"), PROC_BYTES_MAX)?;
     let behind = bytes.iter().rposition(|byte| *byte == b')')?;
     let text = std::str::from_utf8(bytes.get(behind + 1..)?).ok()?;
     let mut fields = text.split_ascii_whitespace();
@@ -171,7 +167,7 @@ fn executable(tid: i32) -> Option<String> {
 }
 
 fn first_argument(tid: i32) -> Option<String> {
-    let bytes = read_bounded(format!("/proc/{tid}/cmdline"), NAME_BYTES_MAX as u64 + 1)?;
+    let bytes = read_bounded(&format!("/proc/{tid}/cmdline"), NAME_BYTES_MAX as u64 + 1)?;
     let first = bytes.split(|byte| *byte == 0).next()?;
     (!first.is_empty()).then(|| name(OsStr::from_bytes(first)))
 }
@@ -199,7 +195,7 @@ pub(super) fn ids(tid: i32) -> Option<Ids> {
 
 /// The supervisor's number for an id inside, by `/proc/PID/{uid,gid}_map`.
 pub(super) fn mapped(tid: i32, map: &str, inside: u32) -> Option<u32> {
-    let bytes = read_bounded(format!("/proc/{tid}/{map}"), PROC_BYTES_MAX)?;
+    let bytes = read_bounded(&format!("/proc/{tid}/{map}"), PROC_BYTES_MAX)?;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     text.lines().find_map(|range| {
         let mut numbers = range.split_ascii_whitespace().map(str::parse::<u32>);

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use cofferdam_contract::denial::Denial;
 use cofferdam_contract::time::UtcTime;
 
-use super::tests::{Collected, Counter, FAR, Lab, WallClock, connect};
+use super::tests::{Collected, Counter, FAR, Lab, WallClock, connect, procfs};
 use super::*;
 use crate::filter::harness::{Child, Under, call, spawn};
 use crate::filter::program;
@@ -46,8 +46,8 @@ fn a_sink_that_blocks_hangs_no_workload() {
     let session = SessionId::generate(&*lab.clock, &*lab.entropy);
     let sink = Arc::new(Stuck { entered, release: Mutex::new(release) });
     let (decoys, groups) = (None, Vec::new());
-    let (run, init, own) = (None, 1, None);
-    let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+    let (run, init, own, procfs) = (None, 1, None, procfs());
+    let watched = Watched { session, run, init, listener, procfs, decoys, groups, own, sink };
     let watch = lab.watcher.watch(watched).unwrap();
     child.release();
     is_entered.recv().unwrap();
@@ -109,9 +109,10 @@ impl Several {
             i32::from(first != libc::EPERM) * 2 + i32::from(second != libc::ENOSYS)
         });
         let session = SessionId::generate(&WallClock, &*self.entropy);
-        let (run, init, decoys, groups, own) = (None, 1, None, Vec::new(), None);
+        let (run, init, own, procfs) = (None, 1, None, procfs());
+        let (decoys, groups) = (None, Vec::new());
         let sink = Arc::new(Collected::default());
-        let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+        let watched = Watched { session, run, init, listener, procfs, decoys, groups, own, sink };
         (child, self.watcher.watch(watched).unwrap())
     }
 

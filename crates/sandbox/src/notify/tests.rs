@@ -76,8 +76,8 @@ impl Lab {
         let session = SessionId::generate(&*self.clock, &*self.entropy);
         let sink = self.sink.clone();
         let groups = Vec::new();
-        let (run, init, own) = (None, 1, None);
-        let watched = Watched { session, run, init, listener, decoys, groups, own, sink };
+        let (run, init, own, procfs) = (None, 1, None, procfs());
+        let watched = Watched { session, run, init, listener, procfs, decoys, groups, own, sink };
         self.watcher.watch(watched).unwrap()
     }
 
@@ -101,6 +101,10 @@ impl Lab {
         assert_eq!(end.denials, count);
         (code, count)
     }
+}
+
+pub(super) fn procfs() -> OwnedFd {
+    rustix::fs::open("/proc", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap()
 }
 
 fn udp() -> u64 {

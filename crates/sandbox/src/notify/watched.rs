@@ -3,7 +3,7 @@
 //! Must never call a sink while the state is locked: the answering thread needs that lock.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +45,7 @@ pub(super) struct Of {
     pub(super) run: Option<RunId>,
     /// Process 1, as this process numbers it.
     pub(super) init: i32,
+    pub(super) procfs: OwnedFd,
 }
 
 pub(super) struct Shared {
@@ -92,7 +93,8 @@ impl Shared {
         let listener = listener.as_fd();
         let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
-        let (errno, refused) = match judge(&notification, self.own.as_ref()) {
+        let (errno, refused) = match judge(&notification, self.own.as_ref(), self.of.procfs.as_fd())
+        {
             Verdict::Refuse { errno, refused, debug } => {
                 if debug && self.lets_trace(notification.pid, &state) {
                     listener::answer(listener, &notification, Reply::Continue);
@@ -391,7 +393,11 @@ enum Verdict {
     Change(Found),
 }
 
-fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
+fn judge(
+    notification: &Notification,
+    own: Option<&OwnDirectories>,
+    procfs: BorrowedFd<'_>,
+) -> Verdict {
     let boundary = if own.is_some() { Boundary::Flat } else { Boundary::Native };
     // What the table does not have the program does not notify of.
     let Some((name, Answer::Notify(notice))) = filter::answer(notification.number, boundary) else {
@@ -410,8 +416,9 @@ fn judge(notification: &Notification, own: Option<&OwnDirectories>) -> Verdict {
         Some(Judge::OwnProcess { number, kind, started }) => {
             let argument = |at: usize| args.get(at).map_or(0, |it| (*it & 0xffff_ffff) as u32);
             let is_kind = kind.is_none_or(|(at, value)| argument(at) == value);
-            let (inside, started) = (argument(number).cast_signed(), started && own.is_none());
-            if is_kind && process::has_thread(notification.pid, inside, started) {
+            let number = argument(number);
+            let started = started && own.is_none();
+            if is_kind && process::is_its_own(notification.pid, number, procfs, started) {
                 return Verdict::Pass;
             }
             target::target(name, args)

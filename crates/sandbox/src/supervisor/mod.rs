@@ -136,6 +136,7 @@ impl Launcher {
             run: spec.run.clone(),
             init: opening.pid,
             listener: ready.listener,
+            procfs: ready.procfs,
             decoys,
             groups: opening.groups.clone(),
             own,

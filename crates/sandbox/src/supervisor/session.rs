@@ -61,6 +61,7 @@ pub(super) struct Ready {
     /// Where the session asks for grants, and where it is told of them.
     pub(super) asked: OwnedFd,
     pub(super) told: OwnedFd,
+    pub(super) procfs: OwnedFd,
     pub(super) decoys: Vec<OwnedFd>,
 }
 
@@ -79,9 +80,9 @@ impl Opening {
                 let mut descriptors = descriptors.into_iter();
                 let listener = if listener { descriptors.next() } else { None };
                 let mut next = || descriptors.next().ok_or_else(|| failed("it sent too little"));
-                let (denials, asked, told) = (next()?, next()?, next()?);
+                let (denials, asked, told, procfs) = (next()?, next()?, next()?, next()?);
                 let decoys = descriptors.collect();
-                Ok(Ready { walls, listener, denials, asked, told, decoys })
+                Ok(Ready { walls, listener, denials, asked, told, procfs, decoys })
             }
             Some(Packet { message: FromInit::Failed(refusal), .. }) => Err(refusal.into()),
             _ => Err(failed("it ended while its walls were put up")),
