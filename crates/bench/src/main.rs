@@ -9,6 +9,7 @@ mod commands;
 mod machine;
 mod measure;
 mod page;
+mod plain;
 mod report;
 mod repositories;
 mod runc;
@@ -21,6 +22,8 @@ mod world;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
+
+use cofferdam_contract::capability::WorkspaceKind;
 
 use crate::machine::Machine;
 use crate::measure::Rounds;
@@ -85,7 +88,10 @@ fn main() -> anyhow::Result<()> {
         made.add("sessions", sessions::table(&world, &small, rounds(100, 10, 3), quick));
     }
     if wanted("bases") {
-        made.add("bases", bases::table(&world, &small, rounds(24, 4, 1), 4));
+        let large = Generated::at(&repositories, 200_000)?;
+        for (repository, counted, every) in [(&small, 24, 4), (&large, 8, 4)] {
+            made.add("bases", bases::table(&world, repository, rounds(counted, 4, 1), every));
+        }
     }
     if wanted("commands") {
         let large = Generated::at(&repositories, 200_000)?;
@@ -100,6 +106,9 @@ fn main() -> anyhow::Result<()> {
                 made.add("workspaces", workspaces::table(&world, repository, rounds, every, kind));
             }
         }
+        let rounds = rounds(8, 2, 1);
+        let copies = workspaces::table(&world, &small, rounds, every, WorkspaceKind::Copy);
+        made.add("workspaces", copies);
     }
     print!("{}", page::render(&Machine::of_process(&dir), &made.tables));
     ensure!(made.failed.is_empty(), "not measured: {}", made.failed.join(", "));

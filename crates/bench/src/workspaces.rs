@@ -30,7 +30,7 @@ const CLOSE: &str = "session over and its workspace removed, 10 files written";
 const ATTACH: &str = "the same as a run: admission, git, journal";
 const WORKTREE: &str = "git worktree add";
 const CHANGESET: &str = "changeset of 10 files: freeze, read what was written, thaw";
-const DIFF: &str = "the same as a tree, a changeset and a patch in git's store";
+const CHECKPOINT: &str = "checkpoint: the same as a tree in git's store, with changeset and patch";
 const STASH: &str = "git stash create with the same 10 files changed";
 const STATUS: &str = "git status with the same 10 files changed";
 /// How many files change.
@@ -49,8 +49,9 @@ pub(crate) fn table(
     kind: WorkspaceKind,
 ) -> anyhow::Result<Table> {
     let native = world.sessions_of(kind, true)?;
-    let opener = Opener::new(world, on, Arc::clone(&native))?;
-    let engine = world.engine(&format!("workspaces-{}-{}", on.files, name(kind)), native)?;
+    let opener = Opener::of_kind(world, on, Arc::clone(&native), kind)?;
+    let called = format!("workspaces-{}-{}", on.files, name(kind));
+    let engine = world.engine_of(&called, native, kind)?;
     let attach = || -> anyhow::Result<(Attached, Duration)> {
         let request = request(&on.path, DriverRequest::Attached {})?;
         let began = Instant::now();
@@ -73,7 +74,7 @@ pub(crate) fn table(
             Ok(took)
         }),
         Contender::new(CHANGESET, || changed.scan(&*session)),
-        Contender::new(DIFF, || {
+        Contender::new(CHECKPOINT, || {
             timed(|| {
                 let diff = world.runtime.block_on(attached.diff())?;
                 ensure!(diff.changeset.files.len() == CHANGED, "not every change was found");
@@ -98,7 +99,11 @@ pub(crate) fn table(
     changed.remove()?;
     Ok(Table {
         title: format!("Workspaces of {} files, {}", on.files, name(kind)),
-        about: if kind == WorkspaceKind::Btrfs { ABOUT_SNAPSHOTS } else { ABOUT },
+        about: match kind {
+            WorkspaceKind::Btrfs => ABOUT_SNAPSHOTS,
+            WorkspaceKind::Copy => ABOUT_COPIES,
+            _ => ABOUT,
+        },
         claims: claims(on.files, &Medians(&timings)),
         timings,
     })
@@ -130,6 +135,9 @@ const ABOUT: &str = "Overlay workspaces. `session ready` is from the order to a 
 const ABOUT_SNAPSHOTS: &str = "The same with snapshots in a pool (`cofferdam pool create`). Opening \
     waits for one commit of the file system, and so does reading what was written.";
 
+const ABOUT_COPIES: &str = "The same with copies, which a session gets where nothing better can be had: \
+    opening and closing take as long as the files are many.";
+
 const WHERE: &str = "the workspace itself is one mount and does not depend on the number of files. \
     On cgroup v1, moving init into its group waits for all processors, which is a third and more \
     of it; the rest is the private root: some hundred mounts of the toolchain view and 1,500 \
@@ -159,8 +167,8 @@ fn claims(files: usize, medians: &Medians<'_>) -> Vec<crate::report::Claim> {
                 goal(Goal::AtLeast(50.0)),
             )
             .goes(WHERE_CHANGESET),
-        medians.ratio("git status, against the diff in git's store", (STATUS, DIFF), None),
-        medians.ratio("git stash, against the diff in git's store", (STASH, DIFF), None),
+        medians.ratio("git status, against a checkpoint", (STATUS, CHECKPOINT), None),
+        medians.ratio("git stash, against a checkpoint", (STASH, CHECKPOINT), None),
         medians.ratio("git worktree add, against session closed", (WORKTREE, CLOSE), None),
         medians.median("whole opening as a run", ATTACH, None),
     ]
@@ -208,6 +216,14 @@ impl Opener {
         profile.session.workspace_kind = kind;
         let policy = compile(&profile, None, &asked)?;
         Ok(Self { native, broker, repository, base, policy })
+    }
+
+    /// What its sessions are overlays over, the uppermost first.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) fn layers(&self) -> anyhow::Result<Vec<PathBuf>> {
+        Ok(self.broker.prepare(&self.repository, &self.base, &|_| {})?.layers.clone())
     }
 
     /// A session on the base, which is found in the cache.

@@ -164,6 +164,19 @@ impl World {
     /// # Errors
     /// What keeps a part from being made.
     pub(crate) fn engine(&self, name: &str, sessions: Arc<dyn Sessions>) -> anyhow::Result<Engine> {
+        self.engine_of(name, sessions, WorkspaceKind::Overlay)
+    }
+
+    /// The same, whose profiles want workspaces of that kind.
+    ///
+    /// # Errors
+    /// What the journal or git lacks.
+    pub(crate) fn engine_of(
+        &self,
+        name: &str,
+        sessions: Arc<dyn Sessions>,
+        kind: WorkspaceKind,
+    ) -> anyhow::Result<Engine> {
         let at = |part: &str| self.path(name).join(part);
         let journal = self.runtime.block_on(Journal::open(JournalOptions {
             dir: at("journal"),
@@ -176,7 +189,7 @@ impl World {
             journal,
             broker: self.broker(name)?,
             sessions,
-            profiles: Arc::new(Builtin),
+            profiles: Arc::new(Builtin(kind)),
             admissions: Admissions::open(&at("admissions"))?,
             redactor: Arc::new(Redactor::new(vec![])),
             owner: owner()?,
@@ -300,14 +313,16 @@ pub(crate) fn path_variable() -> OsString {
     .clone()
 }
 
-/// The built-in profiles, with a budget of tool time that no measurement uses up.
-struct Builtin;
+/// The built-in profiles, with a budget of tool time that no measurement uses up, and this kind of
+/// workspace.
+struct Builtin(WorkspaceKind);
 
 impl Profiles for Builtin {
     fn profile(&self, name: &str) -> Result<Profile, Problem> {
         let mut profile = builtin(name)?;
         profile.budget.tool_ms = u64::from(u32::MAX);
         profile.budget.wall_ms = u64::from(u32::MAX);
+        profile.session.workspace_kind = self.0;
         Ok(profile)
     }
 }
