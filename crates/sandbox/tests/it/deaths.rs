@@ -375,6 +375,8 @@ fn two_hundred_sessions_at_once() {
     }
     let (supervisor, launcher) = (supervised.pid(), supervised.launcher());
     let before = (descriptors_of(supervisor), descriptors_of(launcher));
+    let threads = || fs::read_dir(format!("/proc/{supervisor}/task")).unwrap().count();
+    let at_rest = threads();
     supervised.tell(&format!("open {SESSIONS}"));
     supervised.expect("opened");
     let tree = beneath(supervisor);
@@ -383,11 +385,15 @@ fn two_hundred_sessions_at_once() {
     assert_eq!(descriptors_of(launcher), before.1, "the launcher keeps no descriptor of a session");
     let each = (descriptors_of(supervisor) - before.0) as f64 / SESSIONS as f64;
     assert!(each <= 12.0, "{each} descriptors for each session");
+    assert_eq!(threads(), at_rest + SESSIONS);
     assert_eq!(host_mounts(), mounts);
     supervised.tell("end");
     supervised.expect("ended");
     let left = tree.iter().filter(|seen| seen.pid != launcher && !is_gone(seen)).count();
     assert_eq!(left, 0);
-    assert_eq!((descriptors_of(supervisor), descriptors_of(launcher)), before);
+    assert_eq!(
+        (descriptors_of(supervisor), descriptors_of(launcher), threads()),
+        (before.0, before.1, at_rest)
+    );
     assert_eq!(groups_of(launcher), Vec::<PathBuf>::new());
 }
