@@ -13,7 +13,7 @@ const PAGE: &str = "docs/benchmarks.md";
 const DIR: &str = "target/bench";
 
 /// The tables that are about the boundary.
-const BOUNDARY: &[&str] = &["calls", "sessions", "commands", "workspaces"];
+const BOUNDARY: &[&str] = &["calls", "sessions", "commands", "writes", "workspaces"];
 
 /// Measures and writes the page; with `--quick` or the names of tables prints it instead.
 /// `boundary` names several.

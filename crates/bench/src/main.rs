@@ -18,6 +18,7 @@ mod sessions;
 mod stops;
 mod workspaces;
 mod world;
+mod writes;
 
 use std::path::PathBuf;
 
@@ -96,6 +97,9 @@ fn main() -> anyhow::Result<()> {
     if wanted("commands") {
         let large = Generated::at(&repositories, 200_000)?;
         made.add("commands", commands::table(&world, &large, rounds(12, 3, 2)));
+    }
+    if wanted("writes") {
+        made.add("writes", writes::table(&world, &small, rounds(40, 6, 2)));
     }
     if wanted("workspaces") {
         let every = if quick { 4 } else { 8 };

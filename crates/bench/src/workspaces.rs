@@ -16,7 +16,7 @@ use cofferdam_engine::denials::DenialBook;
 use cofferdam_engine::sessions::native::NativeSessions;
 use cofferdam_engine::sessions::{OpenSession, SessionOrder, Sessions as _};
 use cofferdam_engine::{Attached, Unobserved};
-use cofferdam_policy::{Policy, builtin, compile};
+use cofferdam_policy::{Policy, Profile, builtin, compile};
 use cofferdam_repository::{Broker, Repository};
 use cofferdam_tools::CallRequest;
 
@@ -206,6 +206,19 @@ impl Opener {
         native: Arc<NativeSessions>,
         kind: WorkspaceKind,
     ) -> anyhow::Result<Self> {
+        Self::with(world, on, native, |profile| profile.session.workspace_kind = kind)
+    }
+
+    /// The same with a profile that is changed before it is used.
+    ///
+    /// # Errors
+    /// What git says.
+    pub(crate) fn with(
+        world: &World,
+        on: &Generated,
+        native: Arc<NativeSessions>,
+        change: impl FnOnce(&mut Profile),
+    ) -> anyhow::Result<Self> {
         let broker = world.broker(&format!("opener-{}", on.files))?;
         let asked = request(&on.path, DriverRequest::Attached {})?;
         let path = on.path.to_str().context("a path is not UTF-8")?;
@@ -213,7 +226,7 @@ impl Opener {
         let base = repository.resolve("main")?;
         broker.prepare(&repository, &base, &|_| {})?;
         let mut profile = builtin(&asked.profile)?;
-        profile.session.workspace_kind = kind;
+        change(&mut profile);
         let policy = compile(&profile, None, &asked)?;
         Ok(Self { native, broker, repository, base, policy })
     }

@@ -152,6 +152,7 @@ fn session(
         required_walls: &own.required_walls | &narrow.session.required_walls,
         decoys: own.decoys,
         debug: own.debug,
+        tells_writes: own.tells_writes,
     })
 }
 

@@ -38,6 +38,7 @@ pub const OPERATOR_ONLY: &[&str] = &[
     "session.setup",
     "session.decoys",
     "session.debug",
+    "session.tells_writes",
     "grants.auto",
 ];
 

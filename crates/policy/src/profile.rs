@@ -167,6 +167,9 @@ pub struct SessionTable {
     pub decoys: bool,
     /// Whether processes of a session may trace one another (debuggers need it).
     pub debug: bool,
+    /// Whether attempts to write to what is mounted read-only are told, as `view.read_only`. Each call
+    /// that writes then waits 15 µs for the supervisor. Not for flat sessions, which have no such mounts.
+    pub tells_writes: bool,
 }
 
 /// What the `exec` tool may start.
@@ -369,11 +372,14 @@ impl Profile {
         if self.approval.required == 0 {
             return Err(fail(("approval.required", "at least one approval is needed".to_owned())));
         }
-        if self.session.boundary == Boundary::Flat
-            && self.session.workspace_kind != WorkspaceKind::Copy
-        {
+        let is_flat = self.session.boundary == Boundary::Flat;
+        if is_flat && self.session.workspace_kind != WorkspaceKind::Copy {
             let detail = "a flat session mounts nothing, so its workspace is a copy".to_owned();
             return Err(fail(("session.workspace_kind", detail)));
+        }
+        if is_flat && self.session.tells_writes {
+            let detail = "a flat session mounts nothing read-only".to_owned();
+            return Err(fail(("session.tells_writes", detail)));
         }
         self.session.environment.iter().try_for_each(|name| {
             check_variable(name).map_err(|detail| fail(("session.environment", detail)))

@@ -85,6 +85,8 @@ pub struct SessionRules {
     pub decoys: bool,
     /// Whether processes may trace one another.
     pub debug: bool,
+    /// Whether attempts to write to what is mounted read-only are told.
+    pub tells_writes: bool,
 }
 
 /// What the `exec` tool may start. A policy of the tool door, not a wall.

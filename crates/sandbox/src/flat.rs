@@ -181,6 +181,7 @@ mod tests {
                     .collect(),
                 limits: Limits::default(),
                 debug: false,
+                tells_writes: false,
                 audited: false,
                 flat: None,
             },

@@ -70,6 +70,8 @@ pub struct SandboxSpec {
     pub decoys: bool,
     /// Whether processes of the session may trace one another.
     pub debug: bool,
+    /// Whether attempts to write to what is mounted read-only are told. Not in a flat session.
+    pub tells_writes: bool,
     /// A directory on the host that belongs to this session alone.
     pub scratch: PathBuf,
 }

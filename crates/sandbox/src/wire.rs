@@ -84,6 +84,8 @@ pub(crate) struct Groundwork {
     pub(crate) limits: Limits,
     /// Whether tracing is allowed inside.
     pub(crate) debug: bool,
+    /// Whether the supervisor is asked about what means to write.
+    pub(crate) tells_writes: bool,
     /// Whether Landlock tells the kernel's audit of what it refuses.
     pub(crate) audited: bool,
     /// Of a flat session, the directory that is its own; all paths are then the host's. No two

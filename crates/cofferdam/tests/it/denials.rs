@@ -26,6 +26,25 @@ fn denials(world: &World, args: &[&str]) -> Value {
     world.run(&args).object(0)
 }
 
+/// What writes where it may is no refusal, whoever wants to be told.
+#[test]
+fn a_profile_tells_of_writes_to_what_is_read_only() {
+    let world = World::new();
+    world.configure("profiles/telling.toml", "[session]\ntells_writes = true\n");
+    let script = "echo more >> greeting.txt; touch /usr/planted; git add -A; mkdir /usr/planted";
+    let rows = |profile: &str| -> Vec<(String, String)> {
+        let args = ["run", "--json", "--profile", profile, "--", "sh", "-c", script];
+        world.run(&args);
+        let told = denials(&world, &[&newest(&world)]);
+        let rows = told["records"].as_array().unwrap().iter();
+        rows.map(|it| (text(it, "rule").to_owned(), text(it, "target").to_owned())).collect()
+    };
+    let told = ("view.read_only".to_owned(), "/usr/planted".to_owned());
+    assert_eq!(rows("telling"), [told.clone(), told], "of touch and of mkdir");
+    // Control: nobody else is told.
+    assert_eq!(rows("assist"), []);
+}
+
 #[test]
 fn of_one_run_of_all_and_grouped() {
     let world = World::new();

@@ -191,6 +191,7 @@ impl NativeSessions {
             limits: order.policy.limits(),
             decoys: session.decoys,
             debug: session.debug,
+            tells_writes: session.tells_writes,
             scratch,
         })
     }

@@ -56,6 +56,7 @@ fn bad_profiles_name_the_field() {
         "[session]\nsetup = [\"\"]",
         "[session]\nboundary = \"none\"",
         "[session]\nboundary = \"flat\"",
+        "[session]\nboundary = \"flat\"\nworkspace_kind = \"copy\"\ntells_writes = true",
         "[approval]\nrequired = 0",
         "[paths]\nallowed = [\"src/[\"]",
         "[paths]\nprotected = [\"\"]",

@@ -192,6 +192,7 @@ fn specification(dir: &Path, session: SessionId) -> std::io::Result<SandboxSpec>
         limits: Limits { pids: 50, memory_bytes: 1 << 30, ..Limits::default() },
         decoys: true,
         debug: false,
+        tells_writes: false,
         scratch,
     })
 }

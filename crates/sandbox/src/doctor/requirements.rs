@@ -8,11 +8,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::limits::Limits;
 
 use super::probe::{Answer, attempt, call, map_to_root, mkdir, mount, unshare};
 use super::{Requirement, Surroundings};
-use crate::filter::{flat_program, program};
+use crate::filter::{Wanted, program};
 use crate::landlocked::FLAT_ABI_MIN;
 use crate::launcher::Groups;
 use crate::sys::landlock;
@@ -144,7 +145,7 @@ pub(super) fn apparmor_command(executable: &Path) -> String {
 fn seccomp() -> Requirement {
     let name = "seccomp_notification";
     let remedy = "Linux 5.5 or later; in a container, no outer filter with a listener of its own";
-    let Ok(program) = program(false) else {
+    let Ok(program) = program(Wanted::PLAIN) else {
         return unmet(name, false, "the filter cannot be compiled", remedy);
     };
     let privs = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0];
@@ -304,7 +305,8 @@ fn flat() -> Requirement {
             format!("Landlock ABI {abi}, and signals end at a domain since {FLAT_ABI_MIN}");
         return unmet(name, false, detail, "Linux 6.12 or later with Landlock enabled");
     }
-    let Ok(program) = flat_program(false) else {
+    let wanted = Wanted { boundary: Boundary::Flat, ..Wanted::PLAIN };
+    let Ok(program) = program(wanted) else {
         return unmet(name, false, "the filter cannot be compiled", "report it as a defect");
     };
     let privs = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0];

@@ -9,7 +9,7 @@ use cofferdam_contract::capability::{Wall, WallName, WallStatus};
 use cofferdam_contract::limits::Limits;
 
 use super::probe::{Answer, attempt, call, filter, map_to_root, mount, pivot, unshare};
-use crate::filter::{program, silent_program};
+use crate::filter::{Wanted, program, silent_program};
 use crate::init::devices;
 use crate::launcher::Groups;
 use crate::sys::landlock;
@@ -97,7 +97,7 @@ fn no_capabilities() -> Answer {
 
 fn seccomp() -> Wall {
     let name = WallName::Seccomp;
-    let (Ok(telling), Ok(silent)) = (program(false), silent_program(false)) else {
+    let (Ok(telling), Ok(silent)) = (program(Wanted::PLAIN), silent_program(false)) else {
         let detail = "the filter cannot be compiled".to_owned();
         return Wall { name, status: WallStatus::Absent, detail };
     };

@@ -10,6 +10,7 @@
 mod flat;
 pub(crate) mod rule;
 pub(crate) mod table;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,7 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-use self::rule::{Answer, Condition, Guard, Test};
+use self::rule::{Answer, Condition, Guard, Notice, Test};
 use crate::error::SandboxError;
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -38,27 +39,53 @@ const X32_BIT: u32 = 0x4000_0000;
 
 type Chains = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// The program of a session; with `debug`, looking into processes of one's own is allowed.
-pub(crate) fn program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, true, Boundary::Native).map_err(unusable)
+/// What a session's program depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) boundary: Boundary,
+    /// Looking into processes of one's own is allowed.
+    pub(crate) debug: bool,
+    /// The supervisor is asked about what means to write. Not for flat sessions.
+    pub(crate) tells_writes: bool,
 }
 
-/// The program of a session without namespaces.
-pub(crate) fn flat_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, true, Boundary::Flat).map_err(unusable)
+impl Wanted {
+    /// A session with namespaces and nothing else.
+    pub(crate) const PLAIN: Self =
+        Self { boundary: Boundary::Native, debug: false, tells_writes: false };
+}
+
+/// The program of a session.
+pub(crate) fn program(wanted: Wanted) -> Result<Vec<sock_filter>, SandboxError> {
+    compile(wanted, true).map_err(unusable)
 }
 
 /// The same walls without events, for a host where an outer listener takes the only place there is
 /// (EBUSY from [`install`]). Calls that a supervisor only looks at are allowed where the look never was
 /// the wall, and else refused. There is none for flat sessions, where some of it is.
 pub(crate) fn silent_program(debug: bool) -> Result<Vec<sock_filter>, SandboxError> {
-    compile(debug, false, Boundary::Native).map_err(unusable)
+    compile(Wanted { debug, ..Wanted::PLAIN }, false).map_err(unusable)
 }
 
 /// The answer to a call, if the catalogue has it.
 pub(crate) fn answer(number: i32, boundary: Boundary) -> Option<(&'static str, &'static Answer)> {
     let (number, name, answer) = table::find(number)?;
     Some((name, of_row(*number, answer, boundary)))
+}
+
+/// What is asked about a call that was notified, by its arguments.
+pub(crate) fn notice(
+    number: i32,
+    args: &[u64; 6],
+    boundary: Boundary,
+) -> Option<(&'static str, &'static Notice)> {
+    let (number, name, native) = table::find(number)?;
+    let of_writes = || writes::find(*number).filter(|_| boundary == Boundary::Native);
+    let notice = match of_row(*number, native, boundary) {
+        Answer::Notify(notice) if notice.is_of(args) => Some(notice),
+        _ => of_writes(),
+    };
+    notice.map(|notice| (*name, notice))
 }
 
 fn of_row(number: u32, native: &'static Answer, boundary: Boundary) -> &'static Answer {
@@ -72,15 +99,14 @@ fn unusable(error: BackendError) -> SandboxError {
     SandboxError::WallMissing { wall: WallName::Seccomp, detail: error.to_string() }
 }
 
-fn compile(
-    debug: bool,
-    telling: bool,
-    boundary: Boundary,
-) -> Result<Vec<sock_filter>, BackendError> {
+fn compile(wanted: Wanted, telling: bool) -> Result<Vec<sock_filter>, BackendError> {
+    let Wanted { boundary, debug, tells_writes } = wanted;
     let mut refused = BTreeMap::<i32, Chains>::new();
     let (mut allowed, mut done) = (Chains::new(), Chains::new());
     for (number, _, native) in table::TABLE {
         let answer = of_row(*number, native, boundary);
+        let write = writes::find(*number)
+            .filter(|_| tells_writes && telling && boundary == Boundary::Native);
         let number = i64::from(*number);
         match answer {
             Answer::Absent => {}
@@ -90,13 +116,22 @@ fn compile(
             }
             Answer::Notify(notice) if notice.is_refused(debug, telling) => {
                 let chains = refused.entry(notice.refusal.errno).or_default();
-                chains.insert(number, rules(notice.guard)?);
-                if !notice.guard.is_empty() {
+                let asked = [notice].into_iter().chain(write);
+                let is_always = asked.clone().any(|it| it.guard.is_empty());
+                let guards = asked.map(|it| rules(it.guard)).collect::<Result<Vec<_>, _>>()?;
+                chains.insert(number, if is_always { Vec::new() } else { guards.concat() });
+                if !is_always {
                     allowed.insert(number, Vec::new());
                 }
             }
             Answer::Allow | Answer::Notify(_) => {
-                allowed.insert(number, Vec::new());
+                if let Some(write) = write {
+                    let chains = refused.entry(write.refusal.errno).or_default();
+                    chains.insert(number, rules(write.guard)?);
+                }
+                if write.is_none_or(|write| !write.guard.is_empty()) {
+                    allowed.insert(number, Vec::new());
+                }
             }
         }
     }

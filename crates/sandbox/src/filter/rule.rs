@@ -40,6 +40,12 @@ impl Notice {
         !(self.debug && debug) && (telling || !only_tells)
     }
 
+    /// Whether it is notified with these arguments.
+    pub(crate) fn is_of(&self, args: &[u64; 6]) -> bool {
+        let holds = |all: &&[Condition]| all.iter().all(|it| it.holds(args));
+        self.guard.is_empty() || self.guard.iter().any(holds)
+    }
+
     /// What a refusal with these arguments is called.
     pub(crate) fn refusal_of(&self, args: &[u64; 6]) -> &'static Refusal {
         let case = self.cases.iter().find(|(condition, _)| condition.holds(args));
@@ -77,10 +83,35 @@ pub(crate) enum Judge {
     /// (flat) sets nothing but itself. The `kind` beside it says what is numbered and has to be the
     /// one that stands for processes.
     OwnProcess { number: usize, kind: Option<(usize, u32)>, started: bool },
+    /// A call that means to write. The kernel always goes on with it; a record is due where what it
+    /// means to write is mounted read-only.
+    Write(Write),
     /// Mode or times of a file. Not a look but a deed: the supervisor does it itself, on the file
     /// that it found beneath the session's own directories, and the kernel never goes on with the
     /// call. So this one is a wall.
     Change { file: ChangedFile, change: Change },
+}
+
+/// Which arguments name a file: its path, from a directory where the call has one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Named {
+    pub(crate) directory: Option<usize>,
+    pub(crate) path: usize,
+}
+
+/// What a call means to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Write {
+    /// A file, with these flags; without, as creat(2) does.
+    Open { file: Named, flags: Option<usize> },
+    /// A new name.
+    Make(Named),
+    /// A name that goes.
+    Remove(Named),
+    /// A name that becomes another.
+    Move { from: Named, to: Named },
+    /// What is known of a file; which one may depend on flags.
+    Change { file: Named, flags: Option<usize> },
 }
 
 /// Which arguments name the file whose mode or times change.

@@ -19,6 +19,7 @@ fn row(number: u32, name: &str, answer: &Answer) -> String {
                 Some(Judge::OwnIds { .. }) => " unless own ids",
                 Some(Judge::OwnProcess { started: false, .. }) => " unless its own",
                 Some(Judge::OwnProcess { .. }) => " unless its own or started by it",
+                Some(Judge::Write(_)) => " and let go on",
                 Some(Judge::Change { .. }) => " unless done beneath the session's directories",
                 Some(_) => " beyond loopback",
             };
@@ -50,6 +51,18 @@ fn what_a_flat_session_is_answered_otherwise_is_a_snapshot() {
     assert_eq!(text.lines().count(), flat::TABLE.len());
     assert!(flat::TABLE.is_sorted_by_key(|row| row.0));
     insta::assert_snapshot!("system_calls_flat", text);
+}
+
+/// Each names the file where the call has it, which nothing but this table says.
+#[test]
+fn what_is_asked_about_writes_is_a_snapshot() {
+    let rows = writes::TABLE.iter().map(|(number, notice)| {
+        let (_, name, _) = table::find(*number as i32).unwrap();
+        let Some(Judge::Write(write)) = notice.judge else { panic!("{name}") };
+        format!("{}    {write:?}\n", row(*number, name, &Answer::Notify(*notice)))
+    });
+    assert!(writes::TABLE.is_sorted_by_key(|row| row.0));
+    insta::assert_snapshot!("system_calls_writes", rows.collect::<String>());
 }
 
 /// What only told, because a namespace refused the same, may be allowed; nothing else.
@@ -140,7 +153,7 @@ fn what_is_only_said_to_be_done_is_not_done() {
 /// Of files that a flat session may not open, its user would own some.
 #[test]
 fn a_flat_session_asks_nothing_of_files_and_takes_no_names() {
-    let program = compile(false, false, Boundary::Flat).unwrap();
+    let program = compile(Wanted { boundary: Boundary::Flat, ..Wanted::PLAIN }, false).unwrap();
     let refused = |number, args| {
         let control = answer(Under::Nothing, number, args);
         (answer(Under::Silent(&program), number, args), control)

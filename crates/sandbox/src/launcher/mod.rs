@@ -23,7 +23,7 @@ use std::io;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use cofferdam_contract::capability::WallName;
+use cofferdam_contract::capability::{Boundary, WallName};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -76,7 +76,7 @@ struct Launching {
     widening: HashSet<i32>,
     /// The system-call filters, without and with tracing allowed, and the same for flat sessions,
     /// once they were needed.
-    programs: [OnceCell<Vec<libc::sock_filter>>; 4],
+    programs: [OnceCell<Vec<libc::sock_filter>>; 8],
     /// There were flat sessions, so that orphans of theirs may come to this process.
     adopts: bool,
     /// Of the session before.
@@ -240,12 +240,15 @@ impl Launching {
     }
 
     fn program(&self, groundwork: &Groundwork) -> Result<&[libc::sock_filter], Refusal> {
-        let (debug, is_flat) = (groundwork.debug, groundwork.flat.is_some());
-        let kept = &self.programs[usize::from(debug) + 2 * usize::from(is_flat)];
+        let Groundwork { debug, tells_writes, .. } = *groundwork;
+        let is_flat = groundwork.flat.is_some();
+        let at = [debug, is_flat, tells_writes].map(usize::from);
+        let kept = &self.programs[at[0] + 2 * at[1] + 4 * at[2]];
         if let Some(program) = kept.get() {
             return Ok(program);
         }
-        let made = if is_flat { filter::flat_program(debug) } else { filter::program(debug) };
+        let boundary = if is_flat { Boundary::Flat } else { Boundary::Native };
+        let made = filter::program(filter::Wanted { boundary, debug, tells_writes });
         let program = made.map_err(|error| Refusal {
             wall: Some(WallName::Seccomp),
             detail: error.to_string(),

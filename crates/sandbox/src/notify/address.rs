@@ -50,7 +50,10 @@ pub(super) fn destination(pid: i32, judge: Judge, args: &[u64; 6]) -> Destinatio
                 .find(|to| *to != Destination::Near)
                 .unwrap_or(rest)
         }
-        Judge::OwnIds { .. } | Judge::OwnProcess { .. } | Judge::Change { .. } => Destination::Near,
+        Judge::OwnIds { .. }
+        | Judge::OwnProcess { .. }
+        | Judge::Write(_)
+        | Judge::Change { .. } => Destination::Near,
     }
 }
 

@@ -179,7 +179,7 @@ fn link(path: &str) -> Result<PathBuf, Wished> {
 }
 
 /// The text at `pointer` of the thread; none if it is too long.
-fn path(tid: i32, pointer: u64) -> Result<Option<PathBuf>, Wished> {
+pub(super) fn path(tid: i32, pointer: u64) -> Result<Option<PathBuf>, Wished> {
     let mut bytes = [0_u8; PATH_BYTES_MAX];
     let count = read(tid, pointer, &mut bytes).map_err(|_| Wished::Failed(libc::EFAULT))?;
     let text = CStr::from_bytes_until_nul(&bytes[..count.min(PATH_BYTES_MAX)]);

@@ -19,6 +19,7 @@ mod listener;
 mod process;
 mod target;
 mod watched;
+mod writes;
 
 use std::collections::HashMap;
 use std::io;

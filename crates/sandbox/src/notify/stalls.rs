@@ -10,7 +10,7 @@ use cofferdam_contract::time::UtcTime;
 use super::tests::{Collected, Counter, FAR, Lab, WallClock, connect, procfs};
 use super::*;
 use crate::filter::harness::{Child, Under, call, spawn};
-use crate::filter::program;
+use crate::filter::{Wanted, program};
 
 /// Says that it was entered, then stays until it is released.
 struct Stuck {
@@ -32,7 +32,7 @@ fn a_sink_that_blocks_hangs_no_workload() {
     let lab = Lab::new();
     let ((entered, is_entered), (free, release)) = (mpsc::channel(), mpsc::channel());
     let (wait, go) = rustix::pipe::pipe().unwrap();
-    let program = program(false).unwrap();
+    let program = program(Wanted::PLAIN).unwrap();
     let (child, listener) = spawn(Under::Telling(&program), || {
         let flags = libc::CLONE_NEWUSER as u64;
         call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);
@@ -101,7 +101,7 @@ impl Several {
     /// A session in which two calls are refused. Its child exits with 2 if the first was not answered
     /// as the table has it, and 1 more if the second was.
     fn session(&self) -> (Child, Watch) {
-        let program = program(false).unwrap();
+        let program = program(Wanted::PLAIN).unwrap();
         let (child, listener) = spawn(Under::Telling(&program), || {
             let flags = libc::CLONE_NEWUSER as u64;
             let first = call(libc::SYS_unshare, [flags, 0, 0, 0, 0, 0]);

@@ -10,9 +10,9 @@ use cofferdam_contract::time::UtcTime;
 
 use super::*;
 use crate::filter::harness::{Child, Under, call, prepare_exec, spawn};
-use crate::filter::program;
 use crate::filter::rule::Answer;
 use crate::filter::table::TABLE;
+use crate::filter::{Wanted, program};
 
 pub(super) struct WallClock;
 
@@ -83,7 +83,7 @@ impl Lab {
 
     /// Starts `body` as a call under the filter.
     pub(super) fn start(&self, body: impl FnOnce() -> i32) -> (Child, Watch, CallId) {
-        let program = program(false).unwrap();
+        let program = program(Wanted::PLAIN).unwrap();
         let (child, listener) = spawn(Under::Telling(&program), body);
         let watch = self.watch(listener, None);
         let id = self.call_id();
@@ -319,7 +319,7 @@ fn hostile_names_are_escaped() {
 #[test]
 fn a_call_that_is_reported_late_still_gets_its_denials() {
     let lab = Lab::new();
-    let program = program(false).unwrap();
+    let program = program(Wanted::PLAIN).unwrap();
     let refused = || call(libc::SYS_bpf, [0; 6]);
     let (child, listener) = spawn(Under::Telling(&program), refused);
     let watch = lab.watch(listener, None);
@@ -345,7 +345,7 @@ fn grandchildren_belong_to_their_call() {
 #[test]
 fn what_belongs_to_no_call_says_so() {
     let lab = Lab::new();
-    let program = program(false).unwrap();
+    let program = program(Wanted::PLAIN).unwrap();
     let (child, listener) = spawn(Under::Telling(&program), || call(libc::SYS_bpf, [0; 6]));
     let watch = lab.watch(listener, None);
     child.release();

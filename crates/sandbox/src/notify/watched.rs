@@ -18,7 +18,7 @@ use super::groups::Counters;
 use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
 use super::listener::{self, Notification, Reply};
 use super::process::{self, Facts};
-use super::{Inner, lock, target};
+use super::{Inner, lock, target, writes};
 use crate::filter;
 use crate::filter::rule::{Answer, Change, Judge, Refusal};
 use crate::spec::{DenialSink, SessionEnd, TraceGate};
@@ -93,15 +93,16 @@ impl Shared {
         let listener = listener.as_fd();
         let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
-        let (errno, refused) = match judge(&notification, self.own.as_ref(), self.of.procfs.as_fd())
+        let (reply, refused) = match judge(&notification, self.own.as_ref(), self.of.procfs.as_fd())
         {
             Verdict::Refuse { errno, refused, debug } => {
                 if debug && self.lets_trace(notification.pid, &state) {
                     listener::answer(listener, &notification, Reply::Continue);
                     return Ok(());
                 }
-                (errno, refused)
+                (Reply::Fail(errno), refused)
             }
+            Verdict::Tell(refused) => (Reply::Continue, refused),
             Verdict::Pass => {
                 listener::answer(listener, &notification, Reply::Continue);
                 return Ok(());
@@ -128,7 +129,7 @@ impl Shared {
         let facts = self.facts(notification.pid, &state);
         // Gone meanwhile: what was read may be of another process with its number.
         let valid = listener::is_waiting(listener, &notification);
-        listener::answer(listener, &notification, Reply::Fail(errno));
+        listener::answer(listener, &notification, reply);
         let facts = if valid { facts } else { Facts::default() };
         if state.see(refused, facts, inner.moment()) {
             drop(state);
@@ -387,6 +388,8 @@ enum Verdict {
     PassUnseen,
     /// It fails, and that is no refusal.
     Answer(i32),
+    /// Likewise, and it will be refused.
+    Tell(Refused),
     /// It is refused; `debug`: unless the grant of that name lets it.
     Refuse { errno: i32, refused: Refused, debug: bool },
     /// It is done here.
@@ -400,10 +403,10 @@ fn judge(
 ) -> Verdict {
     let boundary = if own.is_some() { Boundary::Flat } else { Boundary::Native };
     // What the table does not have the program does not notify of.
-    let Some((name, Answer::Notify(notice))) = filter::answer(notification.number, boundary) else {
+    let args = &notification.args;
+    let Some((name, notice)) = filter::notice(notification.number, args, boundary) else {
         return Verdict::Pass;
     };
-    let args = &notification.args;
     let mut refusal = notice.refusal_of(args);
     let target = match notice.judge {
         None => target::target(name, args),
@@ -422,6 +425,12 @@ fn judge(
                 return Verdict::Pass;
             }
             target::target(name, args)
+        }
+        Some(Judge::Write(write)) => {
+            let Some(path) = writes::refused(notification.pid, args, write) else {
+                return Verdict::Pass;
+            };
+            return Verdict::Tell(refused(refusal, process::name(path.as_os_str())));
         }
         Some(Judge::Change { change: Change::Mode(mode), .. })
             if args.get(mode).is_some_and(|it| it & u64::from(libc::S_ISUID) != 0) =>

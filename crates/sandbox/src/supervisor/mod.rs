@@ -200,6 +200,7 @@ impl Core {
             links: view.links.iter().map(pairs).collect(),
             limits: spec.limits,
             debug: spec.debug,
+            tells_writes: spec.tells_writes,
             audited: self.audit.is_on(),
             flat: None,
         };

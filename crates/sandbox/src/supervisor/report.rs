@@ -28,7 +28,7 @@ pub(super) fn report(
         landlock_abi: landlock::abi(),
         workspace: spec.workspace_kind,
         walls,
-        event_sources: event_sources(spec.boundary, listening, spec.decoys, audit),
+        event_sources: event_sources(spec, listening, audit),
         limits: spec.limits,
     }
 }
@@ -64,21 +64,20 @@ fn flat_row(operation: Operation) -> Option<(Option<DenialSource>, &'static str)
 }
 
 /// For each class of operation, who tells of a refusal and what is silent.
-fn event_sources(
-    boundary: Boundary,
-    listening: bool,
-    decoys: bool,
-    audit: &Audit,
-) -> Vec<EventSource> {
+fn event_sources(spec: &SandboxSpec, listening: bool, audit: &Audit) -> Vec<EventSource> {
     use Operation::{
         Connect, Execute, Grant, Kernel, Keyring, Mount, Namespace, Privilege, Read, Resource,
         Socket, Terminal, Trace, Write,
     };
     let asked = "the supervisor answers the system call";
+    let write = match spec.tells_writes && listening {
+        true => (Write, Some(DenialSource::Seccomp), "what a read-only mount refuses"),
+        false => (Write, None, "read-only mounts and Landlock refuse without a word"),
+    };
     let rows: [(Operation, Option<DenialSource>, &str); 14] = [
         (Execute, Some(DenialSource::ToolPolicy), "inside, programs start other programs unseen"),
         (Read, Some(DenialSource::Decoy), "what is not in the root is absent, which nobody tells"),
-        (Write, None, "read-only mounts and Landlock refuse without a word"),
+        write,
         (
             Connect,
             Some(DenialSource::Seccomp),
@@ -102,11 +101,11 @@ fn event_sources(
     ];
     let heard = |source: &DenialSource| match source {
         DenialSource::Seccomp => listening,
-        DenialSource::Decoy => decoys,
+        DenialSource::Decoy => spec.decoys,
         _ => true,
     };
     let told = |(operation, source, detail): (Operation, Option<DenialSource>, &str)| {
-        let flat = (boundary == Boundary::Flat).then(|| flat_row(operation)).flatten();
+        let flat = (spec.boundary == Boundary::Flat).then(|| flat_row(operation)).flatten();
         let (source, detail) = flat.unwrap_or((source, detail));
         let mut row = EventSource {
             operation,

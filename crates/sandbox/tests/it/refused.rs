@@ -22,10 +22,10 @@ const MARK: &str = "<!-- table -->\n";
 /// Why what does not exist inside is silent.
 const ABSENT: &str = "what is absent is not refused: nobody is asked";
 /// Why what is mounted read-only is.
-const READ_ONLY: &str = "a read-only mount answers before anything that tells";
+const READ_ONLY: &str = "a read-only mount answers before anything that tells; where the profile wants it, `view.read_only`";
 /// The same, for what is the session's own.
-const READ_ONLY_SKELETON: &str =
-    "a read-only mount answers before anything that tells; as root, Landlock's audit can";
+const READ_ONLY_SKELETON: &str = "a read-only mount answers before anything that tells; where the profile wants it, \
+    `view.read_only`; as root, Landlock's audit can";
 
 #[rustfmt::skip]
 /// Operation, who refuses it, and, where nothing tells, why not.
@@ -112,8 +112,9 @@ pub(crate) fn program_path() -> std::path::PathBuf {
     std::env::var_os(PROGRAM_VARIABLE).unwrap_or(built.into()).into()
 }
 
-fn open(launcher: &cofferdam_sandbox::Launcher) -> Open {
+fn open(launcher: &cofferdam_sandbox::Launcher, tells_writes: bool) -> Open {
     let mut site = Site::new();
+    site.spec.tells_writes = tells_writes;
     site.spec.decoys = true;
     site.spec.view.binds.push(Bind { source: program_path(), target: INSIDE.into() });
     site.open(launcher)
@@ -175,7 +176,7 @@ fn row(open: &Open, (operation, refused_by, why_silent): (&str, &str, &str)) -> 
 
 fn table() -> String {
     let launcher = launcher();
-    let open = open(&launcher);
+    let open = open(&launcher, false);
     let mut table =
         String::from("| operation | refused by | answer | event |\n|---|---|---|---|\n");
     for known in ROWS {
@@ -200,6 +201,81 @@ pub(crate) fn settle(path: &str, page: &str, table: &str) {
 #[test]
 fn what_is_refused_by_whom_and_what_tells_of_it() {
     settle(PAGE_PATH, PAGE, &table());
+}
+
+/// Where the profile wants to be told of writes: of each that a read-only mount refuses, and nothing else
+/// becomes another.
+#[test]
+fn where_writes_are_told_each_that_is_refused_is() {
+    let launcher = launcher();
+    let (open_telling, open) = (open(&launcher, true), open(&launcher, false));
+    for (operation, refused_by, why_silent) in ROWS {
+        let of = |open| attempt(open, operation, call(&[INSIDE, operation]));
+        let (told, untold) = (of(&open_telling), of(&open));
+        assert_eq!(told.number, untold.number, "{operation}");
+        if why_silent.starts_with(READ_ONLY) {
+            assert!(refused_by.contains("read-only mount") || *operation == "write a disk");
+            let event = told.event.unwrap_or_else(|| panic!("{operation} is not told"));
+            assert!(event.starts_with("seccomp: `view.read_only` on `/"), "{operation}: {event}");
+            assert!(event.ends_with(", call exact"), "{operation}: {event}");
+        } else {
+            assert_eq!(told.event, untold.event, "{operation}");
+        }
+    }
+}
+
+/// What is written where it may be, by every call that is asked about, and what fails for other reasons.
+const WRITES: &str = r#"
+import os
+def fails(call, *args, **more):
+    try: call(*args, **more)
+    except OSError: return
+    raise SystemExit(f'{call} {args} did not fail')
+def touch(path, flags=os.O_CREAT | os.O_WRONLY, **more): os.close(os.open(path, flags, **more))
+for top in ('/workspace', '/tmp', os.path.expanduser('~')):
+    os.chdir(top)
+    os.mkdir('d'); touch('d/a'); touch('d/a', os.O_RDWR | os.O_TRUNC); os.truncate('d/a', 3)
+    here = os.open('d', os.O_RDONLY)
+    touch('b', dir_fd=here); os.rename('b', 'c', src_dir_fd=here, dst_dir_fd=here); os.mkdir('e', dir_fd=here)
+    os.link('c', 'f', src_dir_fd=here, dst_dir_fd=here); os.symlink('c', 'g', dir_fd=here)
+    os.utime('c', dir_fd=here); os.utime(here); os.chmod('c', 0o600, dir_fd=here); os.chmod('d/a', 0o600)
+    os.utime('d/g', follow_symlinks=False); os.mkfifo('d/h'); os.mknod('d/i')
+    fails(os.mkdir, 'd'); fails(os.symlink, 'x', 'd'); fails(touch, 'd/a/b'); fails(touch, 'd/none', os.O_WRONLY)
+    fails(os.unlink, 'none'); fails(os.rmdir, 'd'); fails(os.truncate, 'none', 1); fails(os.rename, 'none', 'x')
+    os.symlink('../' * 9 + 'dev/null', 'd/null'); touch('d/null')
+    os.unlink('a', dir_fd=here); os.rmdir('d/e'); os.unlink('d/null')
+touch('/dev/null', os.O_RDWR)
+# What is there is read whatever else is said.
+touch('/etc/passwd', os.O_RDONLY | os.O_CREAT); fails(os.mkdir, '/usr'); fails(touch, '/none/a')
+fails(os.rename, '/etc/passwd', '/tmp/passwd'); fails(touch, '/etc', os.O_WRONLY)
+"#;
+
+#[test]
+fn where_writes_are_told_what_may_be_written_is_not() {
+    let launcher = launcher();
+    let open = open(&launcher, true);
+    let result = open.run(&["python3", "-c", WRITES]);
+    assert_eq!((text(&result.stderr), result.exit_code), (String::new(), Some(0)));
+    assert_eq!(result.denials, 0, "{:#?}", open.denials.0.lock().unwrap());
+    // Control: by each way to name it, what is read-only tells.
+    for (target, script) in [
+        ("/workspace/e/a", "ln -s /etc e && touch e/a"),
+        ("/usr/a", "cd /usr && touch a"),
+        ("/tmp/p", "cd /tmp && ln -s ../etc/passwd p && echo > p"),
+        ("/etc/a", "python3 -c \"import os; os.mkdir('a', dir_fd=os.open('/etc', 0))\""),
+        ("/usr/bin/env", "chmod 700 /usr/bin/env"),
+        ("/etc/b", "ln -s /etc/passwd /etc/b"),
+        ("/etc/passwd", "mv /etc/passwd /etc/b"),
+        ("/etc/c", "mkfifo /etc/c"),
+    ] {
+        let before = open.denials.0.lock().unwrap().len();
+        let result = open.run(&["sh", "-c", script]);
+        assert_ne!(result.exit_code, Some(0), "{script}");
+        let denials = open.denials.0.lock().unwrap();
+        let told: Vec<_> = denials[before..].iter().map(|it| (&*it.rule, &*it.target)).collect();
+        assert!(told.iter().all(|it| it.0 == "view.read_only"), "{script}: {told:?}");
+        assert!(told.iter().any(|it| it.1 == target), "{script}: {told:?}, not {target}");
+    }
 }
 
 /// What ordinary tools do by themselves. All of them are needed for the tests; as another user,

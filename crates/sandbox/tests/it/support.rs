@@ -143,6 +143,7 @@ impl Site {
             limits: Limits { pids: 200, memory_bytes: 1 << 30, ..Limits::default() },
             decoys: false,
             debug: false,
+            tells_writes: false,
             scratch: at("session"),
         };
         Self { dir, spec, denials: Arc::default() }

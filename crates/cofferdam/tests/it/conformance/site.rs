@@ -228,6 +228,7 @@ pub(super) fn open(
         limits: Limits { pids: 200, memory_bytes: 1 << 30, ..Limits::default() },
         decoys: false,
         debug: false,
+        tells_writes: false,
         scratch: scratch.to_owned(),
     };
     launcher.open(spec, Arc::new(Nobody)).unwrap()
