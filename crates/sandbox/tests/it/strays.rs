@@ -110,7 +110,12 @@ fn a_call_sets_nothing_for_who_ends_it() {
         assert!(result.stderr.is_empty(), "{program}: {}", text(&result.stderr));
         (result.exit_code, result.denials)
     };
+    let left = "sleep 1000 >/dev/null 2>&1 & echo $!";
+    let of_another = CallSpec { background: true, ..call(&["/bin/sh", "-c", left]) };
+    let pid = text(&open.start(of_another).wait().stdout);
+    let of_another = format!("os.setpriority(os.PRIO_PROCESS, {}, 19)", pid.trim());
     for program in [
+        &*of_another,
         "resource.prlimit(1, resource.RLIMIT_NOFILE, (2, 2))",
         "os.setpriority(os.PRIO_PROCESS, 1, 19)",
         "os.setpriority(os.PRIO_PGRP, 1, 19)",
