@@ -149,7 +149,7 @@ impl Command {
 
 /// Parses the command line, carries it out, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| mistaken(&error));
     let screen = Screen::of_process(cli.json);
     let runs_a_program = cli.command.runs_a_program();
     let ending = carry_out(cli.command, screen).unwrap_or_else(|problem| match runs_a_program {
@@ -160,6 +160,22 @@ pub(crate) fn main() -> ExitCode {
         }
     });
     ending.into()
+}
+
+/// Shows help, or what is wrong with the command line: with `--json` as the one object that every
+/// problem is.
+fn mistaken(error: &clap::Error) -> ! {
+    let words = std::env::args_os().take_while(|word| word != "--");
+    if error.use_stderr() && words.into_iter().any(|word| word == "--json") {
+        let said = error.render().to_string();
+        let (detail, hint) = said.split_once("\n\n").unwrap_or((&said, ""));
+        let [detail, hint] = [detail.trim_start_matches("error: "), hint]
+            .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "));
+        let problem = Problem::new(Code::RequestInvalid, detail).hint(hint);
+        // What people read is what the parser made for them.
+        let _closed = Screen::of_process(true).object(&problem);
+    }
+    error.exit()
 }
 
 fn carry_out(command: Command, screen: Screen) -> Result<Ending, Problem> {

@@ -147,3 +147,23 @@ fn colours_only_where_they_are_wanted() {
     let review = world.run(&["review"]).expect(0);
     assert!(!review.contains('\x1b'));
 }
+
+/// A script that asked for objects gets one for a mistake too, and people the same text as always.
+#[test]
+fn a_mistaken_command_line_is_a_problem_like_others() {
+    let world = World::empty();
+    for args in
+        [&["run", "--nope"][..], &["nope"], &["grant"], &["session", "exec"], &["show", "a", "b"]]
+    {
+        let plain = world.run(args);
+        assert_eq!((plain.code, plain.stdout.as_str()), (Some(2), ""), "{args:?}");
+        let told = world.run(&[args, &["--json"]].concat());
+        assert!(told.stderr.contains("For more information, try '--help'."), "{told:?}");
+        let problem = told.object(2);
+        assert_eq!(text(&problem, "code"), "request_invalid", "{problem}");
+        assert!(!text(&problem, "detail").is_empty() && text(&problem, "hint").contains("Usage: "));
+    }
+    // Of a program's own words none is Cofferdam's; and help is no mistake.
+    assert_eq!(world.run(&["run", "--nope", "--", "--json"]).stdout, "");
+    assert!(world.run(&["run", "--help", "--json"]).expect(0).contains("Usage: "));
+}
