@@ -104,11 +104,14 @@ impl<'a> Look<'a> {
     fn opened(&self, name: PathBuf, flags: u32) -> Option<PathBuf> {
         let has = |flag: i32| flags & flag.cast_unsigned() != 0;
         let writes = has(libc::O_ACCMODE) || has(libc::O_TRUNC);
+        let is_new = has(libc::O_CREAT) && has(libc::O_EXCL);
+        let unnamed = libc::O_TMPFILE.cast_unsigned();
         let is_refused = match self.find(&name, !has(libc::O_NOFOLLOW)) {
             // What is no file can be written to wherever it is.
             Ok(found) => {
                 let kind = FileType::from_raw_mode(fstat(&found).ok()?.st_mode);
-                writes && kind == FileType::RegularFile && is_read_only(&found)
+                let is_file = kind == FileType::RegularFile || flags & unnamed == unnamed;
+                writes && is_file && !is_new && is_read_only(&found)
             }
             Err(Errno::NOENT) if has(libc::O_CREAT) => is_read_only(&self.parent(&name)?),
             Err(_) => false,

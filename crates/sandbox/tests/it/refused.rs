@@ -246,7 +246,8 @@ for top in ('/workspace', '/tmp', os.path.expanduser('~')):
     os.unlink('a', dir_fd=here); os.rmdir('d/e'); os.unlink('d/null')
 touch('/dev/null', os.O_RDWR)
 # What is there is read whatever else is said.
-touch('/etc/passwd', os.O_RDONLY | os.O_CREAT); fails(os.mkdir, '/usr'); fails(touch, '/none/a')
+touch('/etc/passwd', os.O_RDONLY | os.O_CREAT); fails(touch, '/etc/passwd', os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+fails(os.mkdir, '/usr'); fails(touch, '/none/a')
 fails(os.rename, '/etc/passwd', '/tmp/passwd'); fails(touch, '/etc', os.O_WRONLY)
 "#;
 
@@ -263,6 +264,7 @@ fn where_writes_are_told_what_may_be_written_is_not() {
         ("/usr/a", "cd /usr && touch a"),
         ("/tmp/p", "cd /tmp && ln -s ../etc/passwd p && echo > p"),
         ("/etc/a", "python3 -c \"import os; os.mkdir('a', dir_fd=os.open('/etc', 0))\""),
+        ("/usr", "python3 -c \"import os; os.open('/usr', os.O_TMPFILE | os.O_RDWR)\""),
         ("/usr/bin/env", "chmod 700 /usr/bin/env"),
         ("/etc/b", "ln -s /etc/passwd /etc/b"),
         ("/etc/passwd", "mv /etc/passwd /etc/b"),
