@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cofferdam_contract::denial::{Attribution, Denial, DenialSource, DeniedProcess, Operation};
 use cofferdam_contract::ids::{CallId, DenialId, RunId, SessionId};
@@ -22,7 +22,8 @@ use crate::denials::DenialBook;
 
 /// Least time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A look may take at most this part of the time.
+/// A look may take at most this part of the processor's time. What it waits for does not count: how
+/// long that is can be the session's to say.
 const LOOK_SHARE: u32 = 20;
 
 /// The calls under way, and those that left something in the background.
@@ -60,16 +61,22 @@ impl DiskWatch {
             let mut pause = LOOK_EVERY;
             let mut was_complete = true;
             while is_over.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                let started = Instant::now();
+                let before = processor_time();
                 // A vanished workspace is a session that is over.
                 let Ok(usage) = watched.usage() else { return };
                 watched.judge(usage, was_complete);
                 was_complete = usage.is_complete;
-                pause = LOOK_EVERY.max(started.elapsed() * LOOK_SHARE);
+                pause = LOOK_EVERY.max((processor_time() - before) * LOOK_SHARE);
             }
         })?;
         Ok(Self { _over: over })
     }
+}
+
+/// Of this thread.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 impl Watched {

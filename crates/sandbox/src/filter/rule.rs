@@ -106,6 +106,8 @@ pub(crate) enum Write {
     Open { file: Named, flags: Option<usize> },
     /// A new name.
     Make(Named),
+    /// A new name of what has one.
+    Link { from: Named, to: Named },
     /// A name that goes.
     Remove(Named),
     /// A name that becomes another.

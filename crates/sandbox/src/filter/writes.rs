@@ -67,7 +67,7 @@ pub(super) const TABLE: &[(u32, Notice)] = &[
     (83, always(Write::Make(path(0)))),                                // mkdir
     (84, always(Write::Remove(path(0)))),                              // rmdir
     (85, always(Write::Open { file: path(0), flags: None })),          // creat
-    (86, always(Write::Make(path(1)))),                                // link
+    (86, always(Write::Link { from: path(0), to: path(1) })),          // link
     (87, always(Write::Remove(path(0)))),                              // unlink
     (88, always(Write::Make(path(1)))),                                // symlink
     (90, change(path(0))),                                             // chmod
@@ -82,7 +82,7 @@ pub(super) const TABLE: &[(u32, Notice)] = &[
     (261, change(at(0, 1))),                                           // futimesat
     (263, always(Write::Remove(at(0, 1)))),                            // unlinkat
     (264, always(Write::Move { from: at(0, 1), to: at(2, 3) })),       // renameat
-    (265, always(Write::Make(at(2, 3)))),                              // linkat
+    (265, always(Write::Link { from: at(0, 1), to: at(2, 3) })),       // linkat
     (266, always(Write::Make(at(1, 2)))),                              // symlinkat
     (268, change(at(0, 1))),                                           // fchmodat
     (280, when(NAMED, Write::Change { file: at(0, 1), flags: Some(3) })), // utimensat

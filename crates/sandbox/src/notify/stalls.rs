@@ -100,7 +100,7 @@ impl Several {
 
     /// A session in which two calls are refused. Its child exits with 2 if the first was not answered
     /// as the table has it, and 1 more if the second was.
-    fn session(&self) -> (Child, Watch) {
+    fn session(&self, decoys: Option<Decoys>) -> (Child, Watch) {
         let program = program(Wanted::PLAIN).unwrap();
         let (child, listener) = spawn(Under::Telling(&program), || {
             let flags = libc::CLONE_NEWUSER as u64;
@@ -110,14 +110,14 @@ impl Several {
         });
         let session = SessionId::generate(&WallClock, &*self.entropy);
         let (run, init, own, procfs) = (None, 1, None, procfs());
-        let (decoys, groups) = (None, Vec::new());
+        let groups = Vec::new();
         let sink = Arc::new(Collected::default());
         let watched = Watched { session, run, init, listener, procfs, decoys, groups, own, sink };
         (child, self.watcher.watch(watched).unwrap())
     }
 
     fn run(&self) -> (i32, SessionEnd) {
-        let (child, watch) = self.session();
+        let (child, watch) = self.session(None);
         child.release();
         (child.wait(), watch.close())
     }
@@ -134,23 +134,33 @@ fn an_answering_thread_that_panics_hangs_and_frees_nothing() {
     assert_eq!(several.run(), ANSWERED);
     several.when_next_asked(|| panic!("as the test wants it"));
     let (code, end) = several.run();
-    assert_eq!((code, end.denials_lost), (0, 1));
+    // Nobody answered the first, nor the second.
+    assert_eq!((code, end.denials_lost), (2, 1));
     assert_eq!(several.run(), ANSWERED);
 }
 
-/// One session's thread looks, for as long as it likes; another's answers.
+/// One session's thread looks, for as long as the session likes: what others do goes on, and so does
+/// what is done with that session, the opening of its decoys included.
 #[test]
-fn a_session_that_is_looked_at_holds_up_no_other() {
+fn a_session_that_is_looked_at_holds_up_nobody() {
     let several = Several::new();
     let ((entered, is_entered), (free, release)) = (mpsc::channel(), mpsc::channel::<()>());
     several.when_next_asked(move || {
         entered.send(()).unwrap();
         let _freed = release.recv();
     });
-    let (busy, its_watch) = several.session();
+    let decoy = tempfile::NamedTempFile::new().unwrap();
+    let files = vec![("/home/agent/.netrc".into(), decoy.path().to_owned())];
+    let (busy, its_watch) = several.session(Some(Decoys { files }));
     busy.release();
     is_entered.recv().unwrap();
+    std::fs::File::open(decoy.path()).unwrap();
+    // Each reads of decoys opened before it ends.
     assert_eq!(several.run(), ANSWERED);
+    let call = CallId::generate(&WallClock, &*several.entropy);
+    its_watch.call_started(call.clone(), busy.pid);
+    assert_eq!(its_watch.call_ended(&call), 1, "the decoy");
     drop(free);
-    assert_eq!((busy.wait(), its_watch.close()), ANSWERED);
+    let end = SessionEnd { denials: 3, denials_lost: 0 };
+    assert_eq!((busy.wait(), its_watch.close()), (1, end));
 }

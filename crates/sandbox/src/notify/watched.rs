@@ -1,6 +1,7 @@
 //! One watched session: its listener, its running calls and its ledger.
 //!
-//! Must never call a sink while the state is locked: the answering thread needs that lock.
+//! Must never call a sink while the state is locked, since the answering thread needs that lock; nor
+//! look at a process, which makes it wait as long as it likes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -86,29 +87,30 @@ impl Shared {
         }
     }
 
-    /// Answers one notification, then records what was refused. The state stays locked from before
-    /// the reply until the record is made: who gets the lock after a call's end misses nothing.
+    /// Answers one notification, then records what was refused.
+    ///
+    /// To look is to wait for the caller, whose memory is read under a lock of its own: so the state is
+    /// locked only then, when nothing is waited for any more, and whoever needs it waits for no session.
+    /// It stays locked from before the reply until the record is made: who gets the lock after a call's
+    /// end misses nothing.
     pub(super) fn answer(&self, inner: &Inner) -> io::Result<()> {
         let Some(listener) = self.listener() else { return Ok(()) };
         let listener = listener.as_fd();
-        let mut state = lock(&self.state);
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
         let (reply, refused) = match judge(&notification, self.own.as_ref(), self.of.procfs.as_fd())
         {
-            Verdict::Refuse { errno, refused, debug } => {
-                if debug && self.lets_trace(notification.pid, &state) {
-                    listener::answer(listener, &notification, Reply::Continue);
-                    return Ok(());
-                }
-                (Reply::Fail(errno), refused)
+            Verdict::Refuse { debug: true, .. } if self.lets_trace(notification.pid) => {
+                listener::answer(listener, &notification, Reply::Continue);
+                return Ok(());
             }
+            Verdict::Refuse { errno, refused, .. } => (Reply::Fail(errno), refused),
             Verdict::Tell(refused) => (Reply::Continue, refused),
             Verdict::Pass => {
                 listener::answer(listener, &notification, Reply::Continue);
                 return Ok(());
             }
             Verdict::PassUnseen => {
-                state.ledger.lose(DenialSource::Seccomp, 1);
+                self.lose(DenialSource::Seccomp, 1);
                 listener::answer(listener, &notification, Reply::Continue);
                 return Ok(());
             }
@@ -126,12 +128,13 @@ impl Shared {
                 return Ok(());
             }
         };
-        let facts = self.facts(notification.pid, &state);
+        let (facts, seen_at) = (self.facts(notification.pid), inner.moment());
+        let mut state = lock(&self.state);
         // Gone meanwhile: what was read may be of another process with its number.
         let valid = listener::is_waiting(listener, &notification);
         listener::answer(listener, &notification, reply);
         let facts = if valid { facts } else { Facts::default() };
-        if state.see(refused, facts, inner.moment()) {
+        if state.see(refused, facts, seen_at) {
             drop(state);
             inner.nudge();
         }
@@ -148,19 +151,22 @@ impl Shared {
     /// the kernel goes on to refuse what lies outside the caller's own Landlock domain (init, and
     /// every other call) or is not dumpable. A flat session shares its namespace with the host, so
     /// that nothing but the domain would stand: there no grant lets a thread trace.
-    fn lets_trace(&self, tid: i32, state: &State) -> bool {
+    fn lets_trace(&self, tid: i32) -> bool {
         if self.own.is_some() {
             return false;
         }
         let Some(gate) = lock(&self.gate).clone() else { return false };
-        let line = self.facts(tid, state).line;
-        let call = state.calls.of_line(&line).or_else(|| state.calls.likely(&line));
+        let line = self.facts(tid).line;
+        let call = {
+            let calls = &lock(&self.state).calls;
+            calls.of_line(&line).or_else(|| calls.likely(&line)).cloned()
+        };
         let first = process::first_beneath(self.of.init, tid);
-        first.is_some_and(|first| gate.lets_trace(call, first))
+        first.is_some_and(|first| gate.lets_trace(call.as_ref(), first))
     }
 
-    fn facts(&self, tid: i32, state: &State) -> Facts {
-        process::facts(tid, self.of.init, &|pid| state.calls.is_known(pid))
+    fn facts(&self, tid: i32) -> Facts {
+        process::facts(tid, self.of.init, &|pid| lock(&self.state).calls.is_known(pid))
     }
 
     pub(super) fn decoy_opened(&self, inside: &Path, inner: &Inner) {

@@ -26,10 +26,10 @@ pub(super) fn refused(tid: i32, args: &[u64; 6], write: Write) -> Option<PathBuf
             let as_creat = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u32;
             look.opened(look.name(file)?, flags.map_or(as_creat, |at| look.argument(at) as u32))
         }
-        Write::Make(name) => {
-            let name = look.name(name)?;
-            let is_new = look.find(&name, false).err() == Some(Errno::NOENT);
-            (is_new && is_read_only(&look.parent(&name)?)).then_some(name)
+        Write::Make(name) => look.made(look.name(name)?),
+        Write::Link { from, to } => {
+            let _there = look.find(&look.name(from)?, false).ok()?;
+            look.made(look.name(to)?)
         }
         Write::Remove(name) => {
             let name = look.name(name)?;
@@ -97,23 +97,33 @@ impl<'a> Look<'a> {
         openat2(&self.root, rest, flags, Mode::empty(), resolve)
     }
 
+    /// None of what is no name: the kernel refuses to make or remove `.` wherever that is.
     fn parent(&self, name: &Path) -> Option<OwnedFd> {
-        self.find(name.parent()?, true).ok()
+        let is_name = !name.as_os_str().as_bytes().ends_with(b"/.") && name.file_name().is_some();
+        self.find(name.parent().filter(|_| is_name)?, true).ok()
+    }
+
+    fn made(&self, name: PathBuf) -> Option<PathBuf> {
+        let is_new = self.find(&name, false).err() == Some(Errno::NOENT);
+        (is_new && is_read_only(&self.parent(&name)?)).then_some(name)
     }
 
     fn opened(&self, name: PathBuf, flags: u32) -> Option<PathBuf> {
         let has = |flag: i32| flags & flag.cast_unsigned() != 0;
-        let writes = has(libc::O_ACCMODE) || has(libc::O_TRUNC);
+        let writes = (has(libc::O_ACCMODE) || has(libc::O_TRUNC)) && !has(libc::O_PATH);
         let is_new = has(libc::O_CREAT) && has(libc::O_EXCL);
         let unnamed = libc::O_TMPFILE.cast_unsigned();
         let is_refused = match self.find(&name, !has(libc::O_NOFOLLOW)) {
             // What is no file can be written to wherever it is.
             Ok(found) => {
                 let kind = FileType::from_raw_mode(fstat(&found).ok()?.st_mode);
-                let is_file = kind == FileType::RegularFile || flags & unnamed == unnamed;
-                writes && is_file && !is_new && is_read_only(&found)
+                let is_file = kind == FileType::RegularFile && !has(libc::O_DIRECTORY);
+                let is_meant = (is_file && !is_new) || flags & unnamed == unnamed;
+                writes && is_meant && is_read_only(&found)
             }
-            Err(Errno::NOENT) if has(libc::O_CREAT) => is_read_only(&self.parent(&name)?),
+            Err(Errno::NOENT) if has(libc::O_CREAT) && !has(libc::O_PATH) => {
+                is_read_only(&self.parent(&name)?)
+            }
             Err(_) => false,
         };
         is_refused.then_some(name)

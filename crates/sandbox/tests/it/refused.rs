@@ -247,7 +247,9 @@ for top in ('/workspace', '/tmp', os.path.expanduser('~')):
 touch('/dev/null', os.O_RDWR)
 # What is there is read whatever else is said.
 touch('/etc/passwd', os.O_RDONLY | os.O_CREAT); fails(touch, '/etc/passwd', os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-fails(os.mkdir, '/usr'); fails(touch, '/none/a')
+fails(os.mkdir, '/usr'); fails(touch, '/none/a'); touch('/etc/passwd', os.O_RDWR | os.O_PATH)
+fails(touch, '/etc/passwd', os.O_RDWR | os.O_DIRECTORY); fails(os.link, '/etc/none', '/etc/new')
+fails(os.rmdir, '/usr/lib/.'); fails(os.mkdir, '/usr/new/.')
 fails(os.rename, '/etc/passwd', '/tmp/passwd'); fails(touch, '/etc', os.O_WRONLY)
 "#;
 
