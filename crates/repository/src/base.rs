@@ -126,7 +126,7 @@ pub(crate) struct Place {
 pub(crate) struct Ready {
     /// The uppermost first.
     pub(crate) layers: Vec<PathBuf>,
-    survey: Survey,
+    pub(crate) survey: Survey,
     /// Of what it stands on.
     locks: Vec<Lock>,
 }
@@ -276,7 +276,10 @@ fn build(
         }
         None => build.check_out()?,
     }
-    let survey = build.survey()?;
+    let survey = match below.as_ref().and_then(layer::Below::survey) {
+        Some(survey) => survey,
+        None => build.survey()?,
+    };
     let last_write = SystemTime::now();
     progress(Progress::History);
     build.pack_history(below.as_ref().map(|below| &below.commit))?;

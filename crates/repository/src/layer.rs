@@ -16,7 +16,7 @@ use cofferdam_contract::change::{FileChange, FileKind, FileVersion};
 use cofferdam_contract::digest::ObjectId;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
 
-use crate::base::{Build, Place, Ready, touch};
+use crate::base::{Build, Place, Ready, Survey, touch};
 use crate::changes;
 use crate::error::RepositoryError;
 
@@ -37,6 +37,28 @@ pub(crate) struct Below {
     pub(crate) commit: ObjectId,
     /// What differs since.
     files: Vec<FileChange>,
+}
+
+impl Below {
+    /// What a person should know of it with the difference; none where that has to be looked for.
+    pub(crate) fn survey(&self) -> Option<Survey> {
+        let is_told = |side: &Option<FileVersion>| {
+            side.as_ref().is_some_and(|it| it.kind == FileKind::Submodule)
+        };
+        let tells = |file: &FileChange| {
+            is_told(&file.before)
+                || is_told(&file.after)
+                || file.path.file_name() == b".gitattributes"
+        };
+        if self.files.iter().any(tells) {
+            return None;
+        }
+        let here =
+            |of: fn(&FileChange) -> bool| self.files.iter().filter(|it| of(it)).count() as u64;
+        let (gone, there) = (here(|it| it.before.is_some()), here(|it| it.after.is_some()));
+        let survey = self.ready.survey.clone();
+        Some(Survey { files: (survey.files + there).checked_sub(gone)?, ..survey })
+    }
 }
 
 impl Build<'_> {
@@ -100,11 +122,8 @@ impl Build<'_> {
             .map_err(|error| self.missing(error))?;
         self.hide(below).map_err(failed())?;
         let date = self.date_files(below, &lower).map_err(failed())?;
-        // Files of the layers below are not here, which is not asked about.
-        self.git("update-index")
-            .args(["-q", "--ignore-missing", "--refresh"])
-            .work_tree(&self.root)
-            .bytes()?;
+        // Of these alone: the others are not here, and what is known of them stays.
+        self.git("update-index").args(["-z", "--stdin"]).work_tree(&self.root).bytes_of(&paths)?;
         self.git("diff-index").args(["--cached", "--quiet", self.base.tree.as_str()]).bytes()?;
         touch(&index, date)
     }

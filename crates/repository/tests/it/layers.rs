@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use cofferdam_repository::{PreparedBase, Retain};
+use cofferdam_repository::{PreparedBase, Retain, Survey};
 use proptest::prelude::*;
 
 use crate::fixture::{Fixture, git_in, ok, script, write};
@@ -58,8 +58,13 @@ fn merged(layers: &[PathBuf]) -> Picture {
     all
 }
 
+/// All that there is of it.
+fn whole(base: &PreparedBase) -> (Picture, Survey) {
+    (merged(&base.layers), base.survey.clone())
+}
+
 /// The same commit, made from scratch in a cache of its own.
-fn from_scratch(fixture: &Fixture, revision: &str) -> Picture {
+fn from_scratch(fixture: &Fixture, revision: &str) -> (Picture, Survey) {
     let cache = fixture.dir.path().join("cache");
     let aside = fixture.dir.path().join("aside");
     if cache.exists() {
@@ -67,13 +72,13 @@ fn from_scratch(fixture: &Fixture, revision: &str) -> Picture {
     }
     let base = prepare(fixture, revision);
     assert_eq!(base.layers.len(), 1);
-    let picture = merged(&base.layers);
+    let found = whole(&base);
     drop(base);
     fs::remove_dir_all(&cache).unwrap();
     if aside.exists() {
         fs::rename(&aside, &cache).unwrap();
     }
-    picture
+    found
 }
 
 #[test]
@@ -99,9 +104,32 @@ fn only_the_difference_is_written() {
     for path in ["many/8", "src"] {
         assert!(gone(path).file_type().is_char_device(), "{path} is one whiteout");
     }
-    assert_eq!(merged(&base.layers), from_scratch(&fixture, "HEAD"));
+    assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
     assert_eq!(base.survey.files, 51);
     assert_eq!(below.survey.files, 52);
+}
+
+/// What a person should know of it is the same, whether it was looked for or reckoned.
+#[test]
+fn a_difference_can_bring_and_take_what_is_kept_elsewhere() {
+    let fixture = Fixture::new();
+    let attributes = fixture.repo.join("src/.gitattributes");
+    let changes: [(&dyn Fn(), bool); 4] = [
+        (&|| write(attributes.clone(), "*.bin filter=lfs\n"), true),
+        (&|| write(fixture.repo.join("other"), "x"), true),
+        (&|| fs::remove_file(&attributes).unwrap(), false),
+        (&|| write(fixture.repo.join("other"), "y"), false),
+    ];
+    let mut below = prepare(&fixture, "HEAD");
+    for (change, is_elsewhere) in changes {
+        change();
+        fixture.commit("next");
+        let base = prepare(&fixture, "HEAD");
+        assert_eq!(base.layers.len(), below.layers.len() + 1);
+        assert_eq!(base.survey.lfs, is_elsewhere);
+        assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
+        below = base;
+    }
 }
 
 #[test]
@@ -137,7 +165,7 @@ fn files_directories_links_modes_and_submodules_take_each_others_place() {
     fixture.commit("after");
     let base = prepare(&fixture, "HEAD");
     assert_eq!(base.layers.len(), 2);
-    assert_eq!(merged(&base.layers), from_scratch(&fixture, "HEAD"));
+    assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
     assert_ne!(merged(&base.layers), merged(&below.layers), "the control");
     // A new submodule is the one difference that no layer has.
     fixture.git(&["rm", "-rq", "--cached", "part"]);
@@ -179,7 +207,7 @@ proptest! {
             fixture.git(&["commit", "-q", "--allow-empty", "-m", "step"]);
             let base = prepare(&fixture, "HEAD");
             prop_assert_eq!(base.layers.len(), held.len() + 1);
-            prop_assert_eq!(merged(&base.layers), from_scratch(&fixture, "HEAD"));
+            prop_assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
             held.push(base);
         }
     }
