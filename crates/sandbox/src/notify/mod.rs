@@ -18,6 +18,7 @@ mod ledger;
 mod listener;
 mod process;
 mod target;
+mod verdict;
 mod watched;
 mod writes;
 
@@ -37,7 +38,6 @@ use rustix::fs::inotify;
 
 #[cfg(fuzzing)]
 pub(crate) use self::address::far as far_address;
-use self::answering::Answering;
 pub(crate) use self::change::OwnDirectories;
 pub(crate) use self::ledger::Refused;
 use self::watched::{Of, Shared};
@@ -157,9 +157,10 @@ impl Watcher {
         let of = Of { session, run, init, procfs };
         let asks = listener.is_some();
         let shared = Arc::new(Shared::new(of, listener, own, counters, sink));
-        let answering = asks.then(|| Answering::start(&inner, &shared)).transpose();
-        let answering = answering
-            .map_err(SandboxError::system("starting the thread that answers a session"))?;
+        if asks {
+            let started = answering::start(&inner, &shared);
+            started.map_err(SandboxError::system("starting the thread that answers a session"))?;
+        }
         let key = {
             let mut sessions = lock(&inner.sessions);
             let key = FIRST_SESSION + sessions.next;
@@ -171,7 +172,7 @@ impl Watcher {
         for (inside, file) in decoys.into_iter().flat_map(|decoys| decoys.files) {
             inner.watch_decoy(key, &shared, inside, &file);
         }
-        Ok(Watch { inner, shared, key, answering })
+        Ok(Watch { inner, shared, key })
     }
 }
 
@@ -206,8 +207,6 @@ pub(crate) struct Watch {
     inner: Arc<Inner>,
     shared: Arc<Shared>,
     key: u64,
-    /// None where nothing is asked.
-    answering: Option<Answering>,
 }
 
 impl Watch {
@@ -258,8 +257,8 @@ impl Watch {
     }
 
     /// Ends the watch, hands over everything that is held, and tells how much there was.
-    pub(crate) fn close(mut self) -> SessionEnd {
-        drop(self.answering.take());
+    pub(crate) fn close(self) -> SessionEnd {
+        self.shared.retire();
         self.inner.read_decoys();
         self.inner.settle_domains(self.key, &self.shared);
         self.inner.forget(self.key, &self.shared);
@@ -269,6 +268,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.shared.retire();
         self.inner.forget(self.key, &self.shared);
     }
 }

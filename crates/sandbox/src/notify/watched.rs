@@ -4,24 +4,21 @@
 //! look at a process, which makes it wait as long as it likes.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use cofferdam_contract::capability::Boundary;
 use cofferdam_contract::denial::{Attribution, DenialSource, DeniedProcess, Operation};
 use cofferdam_contract::ids::{CallId, RunId, SessionId};
 
-use super::address::{self, Destination};
 use super::calls::Calls;
-use super::change::{Found, OwnDirectories, Wished};
+use super::change::OwnDirectories;
 use super::groups::Counters;
 use super::ledger::{Due, HOLD_MS, Ledger, Moment, Origin, RECORDS_MAX, Refused, Seen};
-use super::listener::{self, Notification, Reply};
+use super::listener::{self, Reply};
 use super::process::{self, Facts};
-use super::{Inner, lock, target, writes};
-use crate::filter;
-use crate::filter::rule::{Answer, Change, Judge, Refusal};
+use super::verdict::{Verdict, judge};
+use super::{Inner, lock};
 use crate::spec::{DenialSink, SessionEnd, TraceGate};
 
 const UNKNOWN: DeniedProcess = DeniedProcess { pid: None, exe: None, argv0: None };
@@ -54,6 +51,8 @@ pub(super) struct Shared {
     gate: Mutex<Option<Arc<dyn TraceGate>>>,
     /// Closed, the kernel answers ENOSYS to whoever waits for it or will.
     listener: Mutex<Option<Arc<OwnedFd>>>,
+    /// Held from having the listener to having recorded.
+    answering: Mutex<()>,
     own: Option<OwnDirectories>,
     sink: Arc<dyn DenialSink>,
     counters: Mutex<Counters>,
@@ -71,13 +70,20 @@ impl Shared {
         counters: Counters,
         sink: Arc<dyn DenialSink>,
     ) -> Self {
-        let (delivering, state, gate) = Default::default();
+        let (delivering, answering, state, gate) = Default::default();
         let (listener, counters) = (Mutex::new(listener.map(Arc::new)), Mutex::new(counters));
-        Self { of, gate, listener, own, sink, counters, delivering, state }
+        Self { of, gate, listener, answering, own, sink, counters, delivering, state }
     }
 
     pub(super) fn listener(&self) -> Option<Arc<OwnedFd>> {
         lock(&self.listener).clone()
+    }
+
+    /// Nothing is answered any more: what is asked from now on the kernel refuses, and what was asked
+    /// before is recorded when this returns.
+    pub(super) fn retire(&self) {
+        lock(&self.listener).take();
+        drop(lock(&self.answering));
     }
 
     /// Nobody answers any more: what would be told is refused untold, and counts as lost.
@@ -94,6 +100,7 @@ impl Shared {
     /// It stays locked from before the reply until the record is made: who gets the lock after a call's
     /// end misses nothing.
     pub(super) fn answer(&self, inner: &Inner) -> io::Result<()> {
+        let _until_recorded = lock(&self.answering);
         let Some(listener) = self.listener() else { return Ok(()) };
         let listener = listener.as_fd();
         let Some(notification) = listener::receive(listener)? else { return Ok(()) };
@@ -384,109 +391,4 @@ impl Inner {
     pub(super) fn moment(&self) -> Moment {
         Moment { utc: self.clock.now(), elapsed_ms: self.elapsed_ms() }
     }
-}
-
-/// What becomes of a call.
-enum Verdict {
-    /// The kernel goes on with it.
-    Pass,
-    /// Likewise, and what it may refuse is not told.
-    PassUnseen,
-    /// It fails, and that is no refusal.
-    Answer(i32),
-    /// Likewise, and it will be refused.
-    Tell(Refused),
-    /// It is refused; `debug`: unless the grant of that name lets it.
-    Refuse { errno: i32, refused: Refused, debug: bool },
-    /// It is done here.
-    Change(Found),
-}
-
-fn judge(
-    notification: &Notification,
-    own: Option<&OwnDirectories>,
-    procfs: BorrowedFd<'_>,
-) -> Verdict {
-    let boundary = if own.is_some() { Boundary::Flat } else { Boundary::Native };
-    // What the table does not have the program does not notify of.
-    let args = &notification.args;
-    let Some((name, notice)) = filter::notice(notification.number, args, boundary) else {
-        return Verdict::Pass;
-    };
-    let mut refusal = notice.refusal_of(args);
-    let target = match notice.judge {
-        None => target::target(name, args),
-        Some(Judge::OwnIds { users, groups }) => {
-            if has_ids(notification.pid, args, users, groups) {
-                return Verdict::Pass;
-            }
-            target::target(name, args)
-        }
-        Some(Judge::OwnProcess { number, kind, started }) => {
-            let argument = |at: usize| args.get(at).map_or(0, |it| (*it & 0xffff_ffff) as u32);
-            let is_kind = kind.is_none_or(|(at, value)| argument(at) == value);
-            let number = argument(number);
-            let started = started && own.is_none();
-            if is_kind && process::is_its_own(notification.pid, number, procfs, started) {
-                return Verdict::Pass;
-            }
-            target::target(name, args)
-        }
-        Some(Judge::Write(write)) => {
-            let Some(path) = writes::refused(notification.pid, args, write) else {
-                return Verdict::Pass;
-            };
-            return Verdict::Tell(refused(refusal, process::name(path.as_os_str())));
-        }
-        Some(Judge::Change { change: Change::Mode(mode), .. })
-            if args.get(mode).is_some_and(|it| it & u64::from(libc::S_ISUID) != 0) =>
-        {
-            // Refused everywhere, and called the same everywhere.
-            if let Some((_, Answer::Notify(notice))) =
-                filter::answer(notification.number, Boundary::Native)
-            {
-                refusal = notice.refusal;
-            }
-            target::target(name, args)
-        }
-        Some(Judge::Change { file, change }) => {
-            let Some(own) = own else { return Verdict::Answer(refusal.errno) };
-            match own.find(notification.pid, args, file, change) {
-                Ok(found) => return Verdict::Change(found),
-                Err(Wished::Failed(errno)) => return Verdict::Answer(errno),
-                Err(Wished::Outside(path)) => process::name(path.as_os_str()),
-            }
-        }
-        Some(judge) => match address::destination(notification.pid, judge, args) {
-            Destination::Near => return Verdict::Pass,
-            Destination::Unseen => return Verdict::PassUnseen,
-            Destination::Far(address) => address,
-        },
-    };
-    let (errno, debug) = (refusal.errno, notice.debug);
-    Verdict::Refuse { errno, refused: refused(refusal, target), debug }
-}
-
-fn refused(refusal: &'static Refusal, target: String) -> Refused {
-    Refused {
-        source: DenialSource::Seccomp,
-        operation: refusal.operation,
-        target,
-        rule: refusal.rule,
-        reason_code: refusal.reason_code,
-        hint: refusal.hint,
-    }
-}
-
-/// Whether all ids named are the process's own, or mean "no change".
-fn has_ids(tid: i32, args: &[u64; 6], users: &[usize], groups: &[usize]) -> bool {
-    let Some(own) = process::ids(tid) else { return false };
-    let held = |indices: &[usize], map: &str, own: &[u32]| {
-        indices.iter().all(|index| {
-            let id = args.get(*index).map_or(u32::MAX, |id| (*id & 0xffff_ffff) as u32);
-            let outside = || process::mapped(tid, map, id);
-            id == u32::MAX || outside().is_some_and(|outside| own.contains(&outside))
-        })
-    };
-    held(users, "uid_map", &own.users) && held(groups, "gid_map", &own.groups)
 }
