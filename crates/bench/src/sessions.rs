@@ -77,8 +77,9 @@ fn first_call(world: &World, opener: &Opener, began: Instant) -> anyhow::Result<
 
 /// Holds `count` sessions at once, each after a call.
 fn idle(world: &World, on: &Generated, count: usize) -> anyhow::Result<Vec<Claim>> {
-    // Eleven descriptors for each, and as many as this process had before.
-    let limit = Some(u64::try_from(count * 12 + 1024)?);
+    // Eleven descriptors of the boundary for each and some of its workspace, its base and its control
+    // groups, and as many as this process had before.
+    let limit = Some(u64::try_from(count * 16 + 1024)?);
     rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit })?;
     let opener = Opener::new(world, on, world.native_sessions(false)?)?;
     let began = Instant::now();
