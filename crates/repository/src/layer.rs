@@ -42,12 +42,9 @@ pub(crate) struct Below {
 impl Below {
     /// What a person should know of it with the difference; none where that has to be looked for.
     pub(crate) fn survey(&self) -> Option<Survey> {
-        let is_told = |side: &Option<FileVersion>| {
-            side.as_ref().is_some_and(|it| it.kind == FileKind::Submodule)
-        };
         let tells = |file: &FileChange| {
-            is_told(&file.before)
-                || is_told(&file.after)
+            is_module(file.before.as_ref())
+                || is_module(file.after.as_ref())
                 || file.path.file_name() == b".gitattributes"
         };
         if self.files.iter().any(tells) {
@@ -88,11 +85,9 @@ impl Build<'_> {
                 commit.parse().map_err(|_| RepositoryError::Malformed("rev-list"))?;
             let files = changes::records(self.repository, &commit, &self.base.tree)?;
             // A submodule in the place of a directory would show what was in that.
-            let is_module = |side: &Option<FileVersion>| {
-                side.as_ref().is_some_and(|it| it.kind == FileKind::Submodule)
+            let is_new_module = |file: &FileChange| {
+                is_module(file.after.as_ref()) && !is_module(file.before.as_ref())
             };
-            let is_new_module =
-                |file: &FileChange| is_module(&file.after) && !is_module(&file.before);
             if files.len() > DIFFERENCE_MAX || files.iter().any(is_new_module) {
                 return Ok(None);
             }
@@ -188,7 +183,11 @@ impl Build<'_> {
 
 /// Whether the layer has a file or link for it.
 fn is_written(file: &FileChange) -> bool {
-    file.after.as_ref().is_some_and(|after| after.kind != FileKind::Submodule)
+    file.after.is_some() && !is_module(file.after.as_ref())
+}
+
+fn is_module(side: Option<&FileVersion>) -> bool {
+    side.is_some_and(|it| it.kind == FileKind::Submodule)
 }
 
 /// Longest chain of layers that is followed; far fewer are made.

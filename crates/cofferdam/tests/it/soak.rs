@@ -4,6 +4,7 @@
 //! What a kill leaves of processes, groups and descriptors is counted in `sandbox`, ten times as often.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use cofferdam_contract::capability::WorkspaceKind;
@@ -57,16 +58,19 @@ struct Left {
     mounts: usize,
 }
 
+/// Does what the words say to the paths; what is said of it.
+fn said(words: &str, paths: &[&Path]) -> String {
+    let mut words = words.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    let output = command.args(words).args(paths).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn left(world: &World, made: &Made) -> Left {
     let state = world.state();
-    let said = |command: &mut Command| {
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let subvolumes =
-        said(Command::new("btrfs").args(["subvolume", "list"]).arg(state.join("pool")));
-    let loops = said(Command::new("losetup").arg("--associated").arg(state.join("pool.img")));
+    let subvolumes = said("btrfs subvolume list", &[&state.join("pool")]);
+    let loops = said("losetup --associated", &[&state.join("pool.img")]);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let own = world.home();
     let directories = [made.pool.sessions(), state.join("sessions")];
@@ -126,23 +130,15 @@ fn what_dies_in_a_pool_leaves_nothing_in_it() {
     assert_eq!(left(&world, &made), nothing, "the base, and the pool");
     // Control: a snapshot, a directory, a device and a mount more are seen.
     let (pool, image) = (world.state().join("pool"), world.state().join("pool.img"));
-    let run = |words: &[&str]| {
-        let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let (planted, path) = (made.pool.sessions().join("planted"), |it: &std::path::Path| {
-        it.to_str().unwrap().to_owned()
-    });
-    run(&["btrfs", "subvolume", "create", &path(&planted)]);
-    let device = run(&["losetup", "--find", "--show", "--read-only", &path(&image)]);
-    let mounted = world.home().join("mounted");
+    let (planted, mounted) = (made.pool.sessions().join("planted"), world.home().join("mounted"));
+    said("btrfs subvolume create", &[&planted]);
+    let device = said("losetup --find --show --read-only", &[&image]);
     std::fs::create_dir(&mounted).unwrap();
-    run(&["mount", "--bind", &path(&pool), &path(&mounted)]);
+    said("mount --bind", &[&pool, &mounted]);
     let seen = left(&world, &made);
-    run(&["umount", &path(&mounted)]);
-    run(&["losetup", "--detach", &device]);
-    run(&["btrfs", "subvolume", "delete", &path(&planted)]);
+    said("umount", &[&mounted]);
+    said("losetup --detach", &[Path::new(device.trim())]);
+    said("btrfs subvolume delete", &[&planted]);
     assert_eq!(seen, Left { subvolumes: 2, directories: 1, loops: 2, mounts: 2 });
     // Nothing holds it any more.
     world.run(&["pool", "remove"]).expect(0);

@@ -65,7 +65,7 @@ pub(crate) struct Refusal {
 
 /// A look at a call's arguments that a filter program cannot take, since it cannot follow pointers.
 /// Whatever it lets through, the kernel still refuses by namespace or by the lack of capabilities:
-/// these looks only tell, they are never the wall, but for the last two.
+/// these looks only tell, they are never the wall, but for `OwnProcess` and `Change`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Judge {
     /// A socket address and its length; loopback and Unix addresses pass.

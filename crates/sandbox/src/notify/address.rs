@@ -30,7 +30,7 @@ pub(super) enum Destination {
 /// Longest socket address: `sizeof(struct sockaddr_in6)`.
 const ADDRESS_BYTES_MAX: usize = 28;
 /// Messages of one `sendmmsg` that are looked at. The kernel takes 1024 (`UIO_MAXIOV`); each can be in
-/// a page that has to come from disk first, and meanwhile all other sessions wait for their answers.
+/// a page that has to come from disk first, and meanwhile the session's others wait for their answers.
 const MESSAGES_MAX: u64 = 128;
 const MMSGHDR_BYTES: u64 = size_of::<libc::mmsghdr>() as u64;
 
