@@ -56,6 +56,25 @@ impl Below {
         let survey = self.ready.survey.clone();
         Some(Survey { files: (survey.files + there).checked_sub(gone)?, ..survey })
     }
+
+    /// The files that the index is to look at again. A path that another one takes the place of
+    /// goes from it with that.
+    fn paths_of_index(&self) -> Vec<u8> {
+        let written = self.files.iter().filter(|file| is_written(file));
+        let written: BTreeSet<_> = written.map(|file| file.path.as_bytes()).collect();
+        let mut paths = Vec::new();
+        for file in self.files.iter().filter(|file| has_file(file)) {
+            let path = file.path.as_bytes();
+            let directory = [path, b"/"].concat();
+            let mut within = written.range(&directory[..]..);
+            let is_directory = within.next().is_some_and(|it| it.starts_with(&directory));
+            if !is_directory && !above(path).any(|it| written.contains(it)) {
+                paths.extend_from_slice(path);
+                paths.push(0);
+            }
+        }
+        paths
+    }
 }
 
 impl Build<'_> {
@@ -99,69 +118,100 @@ impl Build<'_> {
     /// Writes the difference and an index of the whole.
     pub(crate) fn check_out_difference(&self, below: &Below) -> Result<(), RepositoryError> {
         let failed = || RepositoryError::io("the base's difference could not be written");
+        self.write_files(below)?;
         let index = self.git_dir.join("index");
         let lower = below.ready.layers[0].join(".git/index");
         fs::copy(&lower, &index).map_err(failed())?;
-        // Entries that stay the same keep what is known of their files.
-        self.git("read-tree").args(["-i", "-m", self.base.tree.as_str()]).bytes()?;
-        let mut paths = Vec::new();
-        for file in below.files.iter().filter(|file| is_written(file)) {
-            paths.extend_from_slice(file.path.as_bytes());
-            paths.push(0);
-        }
-        self.git("checkout-index")
-            .config("checkout.workers=0")
-            .args(["--quiet", "-z", "--stdin"])
-            .work_tree(&self.root)
-            .bytes_of(&paths)
-            .map_err(|error| self.missing(error))?;
-        self.hide(below).map_err(failed())?;
         let date = self.date_files(below, &lower).map_err(failed())?;
-        // Of these alone: the others are not here, and what is known of them stays.
-        self.git("update-index").args(["-z", "--stdin"]).work_tree(&self.root).bytes_of(&paths)?;
+        let modules = index_records(below.files.iter().filter(|file| !has_file(file)));
+        if !modules.is_empty() {
+            self.git("update-index").args(["-z", "--index-info"]).bytes_of(&modules)?;
+        }
+        // What the index says of all other files stays as it is. Size and date of a file may be as
+        // they were; it is another inode than the one below, which is still there.
+        self.git("update-index")
+            .config("core.checkStat=default")
+            .args(["--add", "--remove", "--replace", "--info-only", "-z", "--stdin"])
+            .work_tree(&self.root)
+            .bytes_of(&below.paths_of_index())?;
         self.git("diff-index").args(["--cached", "--quiet", self.base.tree.as_str()]).bytes()?;
+        self.hide(below)?;
         touch(&index, date)
     }
 
+    /// Writes the files that differ, from an index that has no others.
+    fn write_files(&self, below: &Below) -> Result<(), RepositoryError> {
+        let index = self.git_dir.join("difference");
+        let git = |subcommand| self.git(subcommand).env("GIT_INDEX_FILE", &index);
+        let files = index_records(below.files.iter().filter(|file| is_written(file)));
+        git("update-index").args(["-z", "--index-info"]).bytes_of(&files)?;
+        git("checkout-index")
+            .config("checkout.workers=0")
+            .args(["--all", "--quiet"])
+            .work_tree(&self.root)
+            .bytes()
+            .map_err(|error| self.missing(error))?;
+        match fs::remove_file(&index) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(RepositoryError::io("the base's difference could not be written")(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a whiteout where something is gone: for a directory of which nothing is left, one.
-    fn hide(&self, below: &Below) -> std::io::Result<()> {
-        let gone: Vec<_> = below.files.iter().filter(|file| file.after.is_none()).collect();
+    fn hide(&self, below: &Below) -> Result<(), RepositoryError> {
+        let gone = below.files.iter().filter(|file| file.after.is_none());
+        let gone: Vec<_> = gone.map(|file| file.path.as_bytes()).collect();
         if gone.is_empty() {
             return Ok(());
         }
-        let directories = self.directories().map_err(std::io::Error::other)?;
-        let there: HashSet<&[u8]> = below
-            .files
-            .iter()
-            .filter(|file| file.after.is_some())
-            .map(|file| file.path.as_bytes())
-            .collect();
-        let mut hidden = BTreeSet::new();
-        for file in gone {
-            let path = file.path.as_bytes();
-            let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-            let mut above = slashes.map(|(at, _)| &path[..at]);
-            let top = above.find(|directory| !directories.contains(*directory)).unwrap_or(path);
-            // A file in the directory's place hides it, a directory in the file's place too.
-            if !there.contains(top) && !directories.contains(top) {
-                hidden.insert(top);
-            }
-        }
-        for path in hidden {
-            let at = self.root.join(Path::new(std::ffi::OsStr::from_bytes(path)));
-            fs::create_dir_all(at.parent().unwrap_or(&self.root))?;
-            mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0)?;
+        let directories = self.directories(gone.iter().copied().flat_map(above).collect())?;
+        for path in gone {
+            let top = above(path).find(|it| !directories.contains(it)).unwrap_or(path);
+            let at = self.root.join(std::ffi::OsStr::from_bytes(top));
+            // What is in its place hides it, and so does the whiteout of its directory.
+            let hidden = match at.symlink_metadata() {
+                Ok(_) => Ok(()),
+                Err(_) => fs::create_dir_all(at.parent().unwrap_or(&self.root)).and_then(|()| {
+                    Ok(mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0)?)
+                }),
+            };
+            hidden.map_err(RepositoryError::io("the base's difference could not be written"))?;
         }
         Ok(())
     }
 
-    fn directories(&self) -> Result<HashSet<Vec<u8>>, RepositoryError> {
-        let list = self
-            .git("ls-tree")
-            .args(["-r", "-d", "-z", "--format=%(objecttype) %(path)", self.base.tree.as_str()])
-            .bytes()?;
-        let entries = list.split(|byte| *byte == 0).filter(|it| !it.is_empty());
-        Ok(entries.filter_map(|it| it.strip_prefix(b"tree ")).map(<[u8]>::to_vec).collect())
+    /// Which of the paths are directories in the tree.
+    fn directories<'a>(
+        &self,
+        paths: BTreeSet<&'a [u8]>,
+    ) -> Result<HashSet<&'a [u8]>, RepositoryError> {
+        let mut asked = Vec::new();
+        for path in &paths {
+            asked.extend_from_slice(self.base.tree.as_str().as_bytes());
+            asked.push(b':');
+            asked.extend_from_slice(path);
+            asked.push(0);
+        }
+        let answers =
+            self.git("cat-file").args(["--batch-check=%(objecttype)", "-z"]).bytes_of(&asked)?;
+        let (mut rest, mut found) = (&answers[..], HashSet::new());
+        // What is not there is answered with its name, which may have any bytes.
+        for (path, name) in paths.into_iter().zip(asked.split(|byte| *byte == 0)) {
+            let absent = rest.strip_prefix(name).and_then(|it| it.strip_prefix(b" missing\n"));
+            rest = match (absent, rest.iter().position(|byte| *byte == b'\n')) {
+                (Some(rest), _) => rest,
+                (None, Some(end)) => {
+                    if &rest[..end] == b"tree" {
+                        found.insert(path);
+                    }
+                    &rest[end + 1..]
+                }
+                (None, None) => return Err(RepositoryError::Malformed("cat-file")),
+            };
+        }
+        Ok(found)
     }
 
     /// Dates the files so far back that an index dated now needs no second look at them, and tells
@@ -179,6 +229,32 @@ impl Build<'_> {
         }
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(index))
     }
+}
+
+/// What is above a path, the highest first.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
+}
+
+/// What there is afterwards, as `update-index --index-info` reads it.
+fn index_records<'a>(files: impl Iterator<Item = &'a FileChange>) -> Vec<u8> {
+    let mut records = Vec::new();
+    for file in files {
+        let (mode, side) = match (&file.after, &file.before) {
+            (Some(after), _) => (after.kind.git_mode(), after),
+            (None, Some(before)) => ("0", before),
+            (None, None) => continue,
+        };
+        records.extend_from_slice(format!("{mode} {}\t", side.blob).as_bytes());
+        records.extend_from_slice(file.path.as_bytes());
+        records.push(0);
+    }
+    records
+}
+
+/// Whether it was or is a file or link: what only submodules did is not in any directory.
+fn has_file(file: &FileChange) -> bool {
+    is_written(file) || (file.after.is_none() && !is_module(file.before.as_ref()))
 }
 
 /// Whether the layer has a file or link for it.

@@ -58,13 +58,20 @@ fn merged(layers: &[PathBuf]) -> Picture {
     all
 }
 
+/// What git's index says of each path, with the size of its file.
+type Index = String;
+
 /// All that there is of it.
-fn whole(base: &PreparedBase) -> (Picture, Survey) {
-    (merged(&base.layers), base.survey.clone())
+fn whole(base: &PreparedBase) -> (Picture, Index, Survey) {
+    let index = ok(&base.layers[0], &["ls-files", "--stage", "--debug"]);
+    let tells = |line: &&str| !line.starts_with(' ') || line.starts_with("  size: ");
+    let index =
+        index.lines().filter(tells).map(|line| line.split("\tflags").next().unwrap_or(line));
+    (merged(&base.layers), index.map(|line| format!("{line}\n")).collect(), base.survey.clone())
 }
 
 /// The same commit, made from scratch in a cache of its own.
-fn from_scratch(fixture: &Fixture, revision: &str) -> (Picture, Survey) {
+fn from_scratch(fixture: &Fixture, revision: &str) -> (Picture, Index, Survey) {
     let cache = fixture.dir.path().join("cache");
     let aside = fixture.dir.path().join("aside");
     if cache.exists() {
