@@ -141,6 +141,26 @@ fn run_times_run() {
     again("runtimes::");
 }
 
+/// A toolchain below root's home is there for root alone, so it is mounted where anybody can reach it,
+/// for this one process and what it starts.
+#[test]
+fn rust_is_compiled() {
+    if !is_root() {
+        return;
+    }
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output().unwrap();
+    let (as_nobody, _dir) = as_nobody();
+    let script = "mount -t tmpfs none /opt; mkdir /opt/rust; mount --bind \"$1\" /opt/rust; shift; \
+                  exec setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", script, "sh", text(&sysroot.stdout).trim()]);
+    command.arg(as_nobody.get_program()).env_clear();
+    command.envs(as_nobody.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("PATH", "/opt/rust/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    command.current_dir(as_nobody.get_current_dir().unwrap());
+    run(command, "cargo::");
+}
+
 #[test]
 fn soaked_nothing_is_left() {
     again("soak::");
