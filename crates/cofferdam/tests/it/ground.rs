@@ -222,6 +222,34 @@ fn a_session_that_writes_more_than_its_limit_is_stopped_and_told_why() {
     }
 }
 
+/// The kernel refuses one descriptor too many and tells nobody; who stays without one is seen.
+#[test]
+fn a_process_that_has_no_descriptor_left_is_told_of_once() {
+    let world = World::new();
+    let hold = |count: usize| {
+        format!(
+            "mkfifo full; python3 -c '\nimport os, time\nkept = []\ntry:\n\
+             \x20while len(kept) < {count}: kept.append(os.dup(0))\nexcept OSError: pass\n\
+             os.write(1, b\".\"); time.sleep(6000)' > full & head -c1 full > /dev/null; "
+        )
+    };
+    // As long as it takes, and the agent sees it in the session.
+    let until_told = "until grep -q limit.open_files /run/cofferdam/denials.jsonl; \
+                      do sleep 0.1; done; kill $!";
+    let called = limited(&world, "open_files = 64", &format!("{}{until_told}", hold(100)));
+    let denials = called["denials"].as_array().unwrap();
+    let [one] = &denials[..] else { panic!("{called}") };
+    assert_eq!((text(one, "rule"), &one["count"]), ("limit.open_files", &Value::from(1)));
+    assert_eq!((&one["process"]["argv0"], text(one, "attribution")), (&"python3".into(), "exact"));
+    // The control: with fewer of them a look, which that of the disk is, says nothing of it.
+    let too_much = "head -c 20000000 /dev/zero > large; exec sleep 6000";
+    let limits = "open_files = 64\ndisk_bytes = 10000000";
+    let called = limited(&world, limits, &format!("{}{too_much}", hold(40)));
+    let denials = called["denials"].as_array().unwrap();
+    let rules: Vec<_> = denials.iter().map(|it| text(it, "rule")).collect();
+    assert_eq!(rules, ["limit.disk"], "{called}");
+}
+
 #[test]
 fn what_a_background_call_leaves_is_stopped_by_the_disk_limit_too() {
     let world = World::new();

@@ -34,7 +34,8 @@ pub(super) struct Watched {
     pub(super) run: RunId,
     pub(super) session: SessionId,
     pub(super) workspace: Arc<Workspace>,
-    /// Its processes may hold files that have no name there.
+    /// Its processes may hold files that have no name there, and the look that finds them tells of
+    /// who has no descriptor left.
     pub(super) holds: Weak<Session>,
     /// Other directories that the session writes on disk, and which count as well.
     pub(super) also: Vec<PathBuf>,
@@ -87,7 +88,7 @@ impl Watched {
         // Where nothing runs, nothing is held.
         let idle = self.running.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         let session = self.holds.upgrade().filter(|_| !idle);
-        let (bytes, inodes) = session.map_or((0, 0), |session| session.unnamed());
+        let (bytes, inodes) = session.map_or((0, 0), |session| session.held());
         let unnamed = Usage { bytes, inodes, is_complete: true };
         Ok(also.fold(self.workspace.usage()?.plus(unnamed), Usage::plus))
     }

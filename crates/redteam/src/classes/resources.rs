@@ -92,13 +92,11 @@ pub(crate) const PROBES: &[Probe] = &[
         (0..300).try_for_each(|number| s.hand_path(&path(number)))
     }).limited().told("limit.inodes"),
     code("resources.open-files", "more open files", RESOURCE, Proof::Count("memfd:many", 100), |s| {
-        let mut held = Vec::new();
-        for _ in 0..120 {
-            held.push(rustix::fs::memfd_create("many", MemfdFlags::CLOEXEC)?);
-            s.hand(held.last().ok_or(io::ErrorKind::NotFound)?)?;
-        }
-        Ok(())
-    }).limited(),
+        let made = (0..120).map_while(|_| rustix::fs::memfd_create("many", MemfdFlags::CLOEXEC).ok());
+        let held: Vec<_> = made.collect();
+        late(s);
+        held.iter().try_for_each(|file| s.hand(file))
+    }).limited().told("limit.open_files"),
     script("resources.output", "more output than is kept", "limit of output", Proof::Much(200_000),
         "head -c 300000 /dev/zero | tr '\\0' x").limited().told("limit.output"),
     code("resources.time", "more time", "limit of time", Proof::Kind("memfd:late"), |s| {

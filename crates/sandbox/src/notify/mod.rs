@@ -202,6 +202,22 @@ impl Feed {
     }
 }
 
+/// Who sees a session's processes from outside. A look waits for what it looks at, so nothing of the
+/// session waits for who looks.
+pub(crate) struct Onlooker {
+    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+}
+
+impl Onlooker {
+    /// Records a refusal of the process `host_pid`, as this process numbers it.
+    pub(crate) fn deny(&self, host_pid: i32, refused: Refused) {
+        if self.shared.refused_by_limit(host_pid, refused, &self.inner) {
+            self.inner.nudge();
+        }
+    }
+}
+
 /// One watched session. Dropped, it is no longer watched.
 pub(crate) struct Watch {
     inner: Arc<Inner>,
@@ -244,6 +260,11 @@ impl Watch {
     pub(crate) fn deny(&self, call: &CallId, attribution: Attribution, refused: Refused) {
         self.shared.deny((Some(call), attribution), refused, &self.inner);
         self.inner.nudge();
+    }
+
+    /// Who records what is seen of its processes.
+    pub(crate) fn onlooker(&self) -> Onlooker {
+        Onlooker { inner: Arc::clone(&self.inner), shared: Arc::clone(&self.shared) }
     }
 
     /// Records what control groups counted, before they are removed.

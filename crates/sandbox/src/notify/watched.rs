@@ -233,6 +233,12 @@ impl Shared {
         lock(&self.state).ledger.record(seen, inner.moment());
     }
 
+    /// Records a limit that a process reached; true if something is newly held.
+    pub(super) fn refused_by_limit(&self, pid: i32, refused: Refused, inner: &Inner) -> bool {
+        let facts = self.facts(pid);
+        lock(&self.state).see(refused, facts, inner.moment())
+    }
+
     /// The call whose first process it is, or was last.
     pub(super) fn call_of(&self, pid: i32) -> Option<CallId> {
         lock(&self.state).calls.of_first(pid).cloned()

@@ -43,6 +43,15 @@ pub(super) const NO_ROOM: Breach = Breach {
     attribution: Attribution::Exact,
 };
 
+/// A process of it had as many descriptors as it may (`RLIMIT_NOFILE`) when it was looked at.
+pub(super) const OPEN_FILES: Breach = Breach {
+    target: "open files of a process",
+    rule: "limit.open_files",
+    reason_code: "open_files_limit",
+    hint: "close what is not needed any more, or spread it over more processes",
+    attribution: Attribution::Exact,
+};
+
 /// The kernel ended its program for writing beyond `RLIMIT_FSIZE`.
 const FILE_SIZE: Breach = Breach {
     target: "file size",

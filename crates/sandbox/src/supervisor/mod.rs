@@ -7,11 +7,11 @@ mod audit;
 mod breach;
 mod call;
 mod grants;
+mod held;
 mod process;
 mod reactor;
 mod report;
 mod session;
-mod unnamed;
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;

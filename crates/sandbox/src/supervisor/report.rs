@@ -95,7 +95,7 @@ fn event_sources(spec: &SandboxSpec, listening: bool, audit: &Audit) -> Vec<Even
         (
             Resource,
             Some(DenialSource::Limit),
-            "time and output; the kernel's own limits are silent",
+            "time, output, and who has no descriptor left; other limits of the kernel are silent",
         ),
         (Grant, Some(DenialSource::ToolPolicy), "asked for in /run/cofferdam/request-grant"),
     ];

@@ -22,12 +22,13 @@ use self::hearing::Hearing;
 use super::breach::{self, Breach};
 use super::call::{Call, CallShared};
 use super::grants::Granting;
+use super::held::Looked;
 use super::process::Process;
 use super::reactor::key_of;
-use super::{Core, lock, unnamed};
+use super::{Core, lock};
 use crate::error::SandboxError;
 use crate::launcher::remove_group;
-use crate::notify::Watch;
+use crate::notify::{Onlooker, Watch};
 use crate::spec::{CallIo, CallSpec, NotStarted, Program, SandboxSpec, SessionEnd, TraceGate};
 use crate::sweep::Claim;
 use crate::sys::socket::{Channel, Packet};
@@ -134,6 +135,7 @@ pub(super) struct Shared {
     changed: Condvar,
     /// One freeze, thaw or end at a time.
     turn: Mutex<()>,
+    pub(super) looked: Looked,
     /// Held while messages are taken, so that they are taken in order.
     hearing: Mutex<Hearing>,
     core: Arc<Core>,
@@ -155,6 +157,7 @@ impl Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
             turn: Mutex::new(()),
+            looked: Looked::new(spec.limits.open_files),
             hearing: Mutex::default(),
             core,
             _claim: claim,
@@ -163,6 +166,10 @@ impl Shared {
 
     pub(super) fn opening(&self) -> &Opening {
         &self.opening
+    }
+
+    pub(super) fn onlooker(&self) -> Option<Onlooker> {
+        lock(&self.watch).as_ref().map(Watch::onlooker)
     }
 
     pub(super) fn ask_before_tracing(&self, gate: Arc<dyn TraceGate>) {
@@ -475,11 +482,6 @@ impl Session {
         let end = self.shared.end();
         *lock(&self.granting.mounts) = None;
         end
-    }
-
-    /// Bytes on disk and number of the files without a name that its processes hold.
-    pub fn unnamed(&self) -> (u64, u64) {
-        unnamed::beneath(self.shared.opening.pid)
     }
 
     /// Whether calls can still be made.

@@ -103,7 +103,7 @@ pub(crate) const ROWS: &[(&str, &str, &str)] = &[
     ("set the host name", "system-call filter", ""),
     ("type into the terminal", "system-call filter", ""),
     ("make a subvolume", "system-call filter", ""),
-    ("open too many files", "limit of the process", "the kernel tells nobody of a process's own limits"),
+    ("open too many files", "limit of the process", "the kernel tells nobody; who stays so is seen by the next look (`limit.open_files`)"),
     ("raise a limit", "kernel: no capability", "programs try it and live with what they have"),
 ];
 

@@ -18,7 +18,9 @@ fn silent_in_flat(operation: &str, number: &str) -> &'static str {
         "1" => "the container's filter or the kernel, which answer before ours",
         "2" => "it is not there",
         "13" => "Landlock, or the mode of the file: both answer before anything that tells",
-        "24" => "the kernel tells nobody of a process's own limits",
+        "24" => {
+            "the kernel tells nobody; who stays so is seen by the next look (`limit.open_files`)"
+        }
         "38" => "there is no such call: programs try it and go without",
         _ => panic!("{operation} is answered by {number} in a flat session"),
     }

@@ -1,15 +1,21 @@
-//! Files that a session holds and that have no name any more: on disk they take what they took.
+//! What processes of a session hold at a moment: files that have no name any more, and all the
+//! descriptors that they may.
 //!
-//! Whoever counts a workspace by its names does not find them. What is told is of a moment, and of
-//! what processes have open or mapped; what is on its way through a socket is not found. Must never
-//! open a session's file, nor wait for one.
+//! On disk an unnamed file takes what it took, and whoever counts a workspace by its names does not
+//! find it. Of a process that has no descriptor left nobody else tells: the kernel refuses the next
+//! one and says so to nobody. What is told is of a moment, and of what processes have open or mapped;
+//! what is on its way through a socket is not found. Must never open a session's file, nor wait for
+//! one.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
+use super::session::Session;
+use super::{breach, lock};
 use crate::init::procs;
 
 /// `f_type` of file systems in memory (statfs(2)), which are bounded by themselves.
@@ -21,20 +27,68 @@ const NO_FILES: [&str; 4] = ["/memfd:", "/SYSV", "/dev/zero", "/dev/shm/"];
 #[derive(Default)]
 struct Found(HashMap<(u64, u64), u64>);
 
-/// Bytes and number of the unnamed files that processes beneath `top` hold.
-pub(super) fn beneath(top: i32) -> (u64, u64) {
+/// What looks at a session know of it.
+pub(super) struct Looked {
+    descriptors_max: usize,
+    /// Processes that had no descriptor left at the last look, of which was told.
+    full: Mutex<HashSet<i32>>,
+}
+
+impl Looked {
+    pub(super) fn new(descriptors_max: u64) -> Self {
+        let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
+        Self { descriptors_max, full: Mutex::default() }
+    }
+
+    /// Of those that have no descriptor left, the ones that had at the last look.
+    fn newly(&self, full: HashSet<i32>) -> Vec<i32> {
+        let mut before = lock(&self.full);
+        let newly = full.difference(&before).copied().collect();
+        *before = full;
+        newly
+    }
+}
+
+impl Session {
+    /// Looks at what its processes hold: tells of those that have no descriptor left, once each
+    /// until they have, and returns bytes on disk and number of the files without a name.
+    pub fn held(&self) -> (u64, u64) {
+        let looked = &self.shared.looked;
+        let held = beneath(self.shared.opening().pid, looked.descriptors_max);
+        let newly = looked.newly(held.full);
+        if let Some(onlooker) = self.shared.onlooker().filter(|_| !newly.is_empty()) {
+            newly.into_iter().for_each(|it| onlooker.deny(it, breach::OPEN_FILES.refused()));
+        }
+        (held.bytes, held.files)
+    }
+}
+
+#[derive(Debug)]
+struct Held {
+    bytes: u64,
+    files: u64,
+    /// Processes that have as many descriptors as they may.
+    full: HashSet<i32>,
+}
+
+/// What processes beneath `top` hold.
+fn beneath(top: i32, descriptors_max: usize) -> Held {
     let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
+    let mut full = HashSet::new();
     for process in processes_beneath(top) {
         let threads: Vec<_> = procs::threads(process).collect();
         // A thread can have descriptors of its own (unshare(2), CLONE_FILES), and the first one, of
         // which the process itself tells, can be gone. Memory they share, as long as they are there.
-        threads.iter().for_each(|thread| found.open(&thread.join("fd")));
+        let most = threads.iter().map(|thread| found.open(&thread.join("fd"))).max();
+        if most >= Some(descriptors_max) {
+            full.insert(process);
+        }
         threads.iter().any(|thread| found.mapped(&thread.join("maps"), &in_memory));
         // Neither open nor mapped has to be what it executed.
         found.held(Path::new(&format!("/proc/{process}/exe")));
     }
     let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-    (bytes, found.0.len() as u64)
+    Held { bytes, files: found.0.len() as u64, full }
 }
 
 /// From the kernel's lists of children (`PROC_CHILDREN`): what a look costs must depend on the
@@ -60,16 +114,20 @@ fn processes_beneath(top: i32) -> Vec<i32> {
 }
 
 impl Found {
-    fn open(&mut self, descriptors: &Path) {
+    /// Returns how many there are.
+    fn open(&mut self, descriptors: &Path) -> usize {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let Ok(opened) = rustix::fs::open(descriptors, flags, Mode::empty()) else { return };
+        let Ok(opened) = rustix::fs::open(descriptors, flags, Mode::empty()) else { return 0 };
+        let mut number = 0;
         for entry in fs::read_dir(descriptors).into_iter().flatten().flatten() {
+            number += 1;
             // What the descriptor leads to is looked at, and not opened.
             let name = entry.file_name();
             if let Ok(stat) = rustix::fs::statat(&opened, &name, AtFlags::empty()) {
                 self.count(&stat, &descriptors.join(&name));
             }
         }
+        number
     }
 
     /// What a link of `/proc` leads to.
@@ -207,10 +265,10 @@ mod tests {
             let mut child = python.stdout(std::process::Stdio::piped()).spawn().unwrap();
             std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
             let own = i32::try_from(std::process::id()).unwrap();
-            let (bytes, _) = super::beneath(own);
+            let held = super::beneath(own, 4096);
             child.kill().unwrap();
             child.wait().unwrap();
-            assert!(bytes >= 100_000, "{how}: {bytes}");
+            assert!(held.bytes >= 100_000, "{how}: {held:?}");
         }
     }
 
@@ -227,12 +285,32 @@ mod tests {
         let mut child = std::process::Command::new(&program).arg("600").spawn().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         // Control: by its name it is no such file.
-        assert!(super::beneath(own).0 < 4 << 20);
+        assert!(super::beneath(own, 4096).bytes < 4 << 20);
         std::fs::remove_file(&program).unwrap();
-        let (bytes, _) = super::beneath(own);
+        let bytes = super::beneath(own, 4096).bytes;
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(bytes >= 4 << 20, "{bytes}");
+    }
+
+    #[test]
+    fn who_has_as_many_descriptors_as_may_be_is_found_and_told_of_once() {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "exec 3</dev/null 4</dev/null; echo; exec sleep 600 >/dev/null"]);
+        let mut child = shell.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
+        let (own, pid) = (std::process::id(), i32::try_from(child.id()).unwrap());
+        let number = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        let full = |most| super::beneath(i32::try_from(own).unwrap(), most).full.contains(&pid);
+        let found = (number, full(number), full(number + 1));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(found, (5.., true, false)), "{found:?}");
+        let looked = super::Looked::new(5);
+        for (full, newly) in [(vec![7], vec![7]), (vec![7, 8], vec![8]), (vec![8], vec![])] {
+            assert_eq!(looked.newly(full.into_iter().collect()), newly);
+        }
+        assert_eq!(looked.newly([7].into()), [7], "it had some meanwhile");
     }
 
     #[test]
