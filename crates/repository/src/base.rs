@@ -268,14 +268,20 @@ fn build(
     make_dir(scratch)?;
     build.write_git_dir().map_err(failed())?;
     progress(Progress::Checkout);
-    let below = build.below(place)?;
-    match &below {
-        Some(below) => {
-            build.check_out_difference(below)?;
+    let below = match build.below(place)? {
+        Some(below) if build.check_out_difference(&below).is_ok() => {
             layer::write_stands_on(scratch, &below.key).map_err(failed())?;
+            Some(below)
         }
-        None => build.check_out()?,
-    }
+        began => {
+            if began.is_some() {
+                fs::remove_dir_all(&build.root).map_err(failed())?;
+                build.write_git_dir().map_err(failed())?;
+            }
+            build.check_out()?;
+            None
+        }
+    };
     let survey = match below.as_ref().and_then(layer::Below::survey) {
         Some(survey) => survey,
         None => build.survey()?,

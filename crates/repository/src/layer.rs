@@ -5,8 +5,10 @@
 //! that a session sees no object that a base made from scratch would not have. Must never write to
 //! what it stands on.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,7 +16,10 @@ use std::time::{Duration, SystemTime};
 
 use cofferdam_contract::change::{FileChange, FileKind, FileVersion};
 use cofferdam_contract::digest::ObjectId;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, mknodat, utimensat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, mkdirat, mknodat, openat, utimensat,
+};
+use rustix::io::Errno;
 
 use crate::base::{Build, Place, Ready, Survey, touch};
 use crate::changes;
@@ -24,6 +29,8 @@ use crate::error::RepositoryError;
 const LAYERS_MAX: usize = 8;
 /// Most paths that a layer differs in; with more, a base of its own is no dearer.
 const DIFFERENCE_MAX: usize = 5_000;
+/// `PATH_MAX` without its end (path_resolution(7)).
+const PATH_BYTES_MAX: usize = 4095;
 /// How far back in history a base to stand on is looked for.
 const HISTORY_MAX: &str = "1000";
 
@@ -57,8 +64,8 @@ impl Below {
         Some(Survey { files: (survey.files + there).checked_sub(gone)?, ..survey })
     }
 
-    /// The files that the index is to look at again. A path that another one takes the place of
-    /// goes from it with that.
+    /// The files that the index is to look at again. Where a new file stands in the way of a path, that
+    /// is left out: adding the file removes it.
     fn paths_of_index(&self) -> Vec<u8> {
         let written = self.files.iter().filter(|file| is_written(file));
         let written: BTreeSet<_> = written.map(|file| file.path.as_bytes()).collect();
@@ -103,11 +110,7 @@ impl Build<'_> {
             let commit: ObjectId =
                 commit.parse().map_err(|_| RepositoryError::Malformed("rev-list"))?;
             let files = changes::records(self.repository, &commit, &self.base.tree)?;
-            // A submodule in the place of a directory would show what was in that.
-            let is_new_module = |file: &FileChange| {
-                is_module(file.after.as_ref()) && !is_module(file.before.as_ref())
-            };
-            if files.len() > DIFFERENCE_MAX || files.iter().any(is_new_module) {
+            if files.len() > DIFFERENCE_MAX || !files.iter().all(|file| self.can_lie_over(file)) {
                 return Ok(None);
             }
             return Ok(Some(Below { ready, key: below.key.clone(), commit, files }));
@@ -115,7 +118,16 @@ impl Build<'_> {
         Ok(None)
     }
 
-    /// Writes the difference and an index of the whole.
+    /// A submodule in the place of a directory would show what was in that. And a path is looked at
+    /// by its whole name, which git, that writes from the root on, does not.
+    fn can_lie_over(&self, file: &FileChange) -> bool {
+        let is_new_module = is_module(file.after.as_ref()) && !is_module(file.before.as_ref());
+        let bytes = self.root.as_os_str().len() + 1 + file.path.as_bytes().len();
+        !is_new_module && bytes <= PATH_BYTES_MAX
+    }
+
+    /// Writes the difference and an index of the whole. Fails for trees that an index cannot have as
+    /// they are, such as one with a name twice: they can be checked out whole alone.
     pub(crate) fn check_out_difference(&self, below: &Below) -> Result<(), RepositoryError> {
         let failed = || RepositoryError::io("the base's difference could not be written");
         self.write_files(below)?;
@@ -159,59 +171,55 @@ impl Build<'_> {
         }
     }
 
-    /// Puts a whiteout where something is gone: for a directory of which nothing is left, one.
+    /// Puts a whiteout where something is gone: for a directory of which nothing is left, one. What is
+    /// left, the index says: it has no name that git would have refused to write.
     fn hide(&self, below: &Below) -> Result<(), RepositoryError> {
         let gone = below.files.iter().filter(|file| file.after.is_none());
-        let gone: Vec<_> = gone.map(|file| file.path.as_bytes()).collect();
-        if gone.is_empty() {
+        let mut gone = gone.map(|file| file.path.as_bytes()).peekable();
+        if gone.peek().is_none() {
             return Ok(());
         }
-        let directories = self.directories(gone.iter().copied().flat_map(above).collect())?;
-        for path in gone {
-            let top = above(path).find(|it| !directories.contains(it)).unwrap_or(path);
-            let at = self.root.join(std::ffi::OsStr::from_bytes(top));
-            // What is in its place hides it, and so does the whiteout of its directory.
-            let hidden = match at.symlink_metadata() {
-                Ok(_) => Ok(()),
-                Err(_) => fs::create_dir_all(at.parent().unwrap_or(&self.root)).and_then(|()| {
-                    Ok(mknodat(CWD, &at, FileType::CharacterDevice, Mode::empty(), 0)?)
-                }),
-            };
-            hidden.map_err(RepositoryError::io("the base's difference could not be written"))?;
-        }
-        Ok(())
+        let list = self.git("ls-files").arg("-z").bytes()?;
+        // In the order of their bytes, as the index has them.
+        let left: Vec<&[u8]> = list.split(|byte| *byte == 0).filter(|it| !it.is_empty()).collect();
+        let failed = RepositoryError::io("the base's difference could not be written");
+        let hidden = gone.try_for_each(|path| match left.binary_search(&path) {
+            Ok(_) => Ok(()),
+            Err(at) => {
+                let beside = [at.checked_sub(1).and_then(|it| left.get(it)), left.get(at)];
+                self.hide_one(highest_gone(path, beside.into_iter().flatten().copied()))
+            }
+        });
+        hidden.map_err(failed)
     }
 
-    /// Which of the paths are directories in the tree.
-    fn directories<'a>(
-        &self,
-        paths: BTreeSet<&'a [u8]>,
-    ) -> Result<HashSet<&'a [u8]>, RepositoryError> {
-        let mut asked = Vec::new();
-        for path in &paths {
-            asked.extend_from_slice(self.base.tree.as_str().as_bytes());
-            asked.push(b':');
-            asked.extend_from_slice(path);
-            asked.push(0);
+    fn hide_one(&self, path: &[u8]) -> std::io::Result<()> {
+        let (directory, name) = self.place_of(path, true)?;
+        match mknodat(&directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
+            // What is in its place hides it, and so does the whiteout of its directory.
+            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        let answers =
-            self.git("cat-file").args(["--batch-check=%(objecttype)", "-z"]).bytes_of(&asked)?;
-        let (mut rest, mut found) = (&answers[..], HashSet::new());
-        // What is not there is answered with its name, which may have any bytes.
-        for (path, name) in paths.into_iter().zip(asked.split(|byte| *byte == 0)) {
-            let absent = rest.strip_prefix(name).and_then(|it| it.strip_prefix(b" missing\n"));
-            rest = match (absent, rest.iter().position(|byte| *byte == b'\n')) {
-                (Some(rest), _) => rest,
-                (None, Some(end)) => {
-                    if &rest[..end] == b"tree" {
-                        found.insert(path);
-                    }
-                    &rest[end + 1..]
+    }
+
+    /// The directory in the layer that a path is in, and its name there. No link is followed, whatever
+    /// a tree says.
+    fn place_of<'a>(&self, path: &'a [u8], make: bool) -> std::io::Result<(OwnedFd, &'a OsStr)> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut directory = rustix::fs::open(&self.root, flags, Mode::empty())?;
+        let mut rest = path;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'/') {
+            let name = OsStr::from_bytes(&rest[..at]);
+            if make {
+                match mkdirat(&directory, name, Mode::from_raw_mode(0o777)) {
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                (None, None) => return Err(RepositoryError::Malformed("cat-file")),
-            };
+            }
+            directory = openat(&directory, name, flags, Mode::empty())?;
+            rest = &rest[at + 1..];
         }
-        Ok(found)
+        Ok((directory, OsStr::from_bytes(rest)))
     }
 
     /// Dates the files so far back that an index dated now needs no second look at them, and tells
@@ -224,8 +232,8 @@ impl Build<'_> {
         let time = Timespec { tv_sec: written, tv_nsec: 0 };
         let times = Timestamps { last_access: time, last_modification: time };
         for file in below.files.iter().filter(|file| is_written(file)) {
-            let at = self.root.join(std::ffi::OsStr::from_bytes(file.path.as_bytes()));
-            utimensat(CWD, &at, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+            let (directory, name) = self.place_of(file.path.as_bytes(), false)?;
+            utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
         }
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(index))
     }
@@ -234,6 +242,16 @@ impl Build<'_> {
 /// What is above a path, the highest first.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
+}
+
+/// The highest of a path that is gone and of what is above it that nothing is left of, given what is
+/// left next to it in the order of bytes: nothing else has as much in common with it.
+fn highest_gone<'a, 'b>(path: &'a [u8], beside: impl Iterator<Item = &'b [u8]>) -> &'a [u8] {
+    let common = |other: &[u8]| path.iter().zip(other).take_while(|(a, b)| a == b).count();
+    let most = beside.map(common).max().unwrap_or(0);
+    let kept = path[..most].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
+    let next = path[kept..].iter().position(|byte| *byte == b'/');
+    next.map_or(path, |at| &path[..kept + at])
 }
 
 /// What there is afterwards, as `update-index --index-info` reads it.
@@ -252,7 +270,7 @@ fn index_records<'a>(files: impl Iterator<Item = &'a FileChange>) -> Vec<u8> {
     records
 }
 
-/// Whether it was or is a file or link: what only submodules did is not in any directory.
+/// Whether it was or is a file or link, and not a submodule alone, which the layer has nothing of.
 fn has_file(file: &FileChange) -> bool {
     is_written(file) || (file.after.is_none() && !is_module(file.before.as_ref()))
 }

@@ -156,7 +156,19 @@ fn files_directories_links_modes_and_submodules_take_each_others_place() {
     fixture.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{module},sub")]);
     fixture.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{module},moved")]);
     fixture.git(&["commit", "-q", "-m", "modules"]);
+    // What git takes for the name of a commit (gitrevisions(7)).
+    let described = format!("rel-g{}", &module.as_str()[..8]);
+    write(repo.join(&described).join("keep"), "stays");
+    write(repo.join(&described).join("gone"), "goes");
+    write(repo.join(format!("{described}^{{tree}}/planted")), "goes");
+    fixture.git(&["add", &described, &format!("{described}^{{tree}}")]);
+    fixture.git(&["commit", "-q", "-m", "described"]);
+    let outside = fixture.dir.path().join("outside");
+    fs::create_dir(&outside).unwrap();
     let below = prepare(&fixture, "HEAD");
+    fs::remove_file(repo.join(&described).join("gone")).unwrap();
+    fs::remove_dir_all(repo.join(format!("{described}^{{tree}}"))).unwrap();
+    std::os::unix::fs::symlink(&outside, repo.join(format!("{described}^{{tree}}"))).unwrap();
     for path in ["file-to-dir", "dir-to-file", "dir-to-link", "part/of/other"] {
         let at = repo.join(path);
         let _ = fs::remove_dir_all(&at).or_else(|_| fs::remove_file(&at));
@@ -174,11 +186,63 @@ fn files_directories_links_modes_and_submodules_take_each_others_place() {
     assert_eq!(base.layers.len(), 2);
     assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
     assert_ne!(merged(&base.layers), merged(&below.layers), "the control");
+    assert!(fs::read_dir(&outside).unwrap().next().is_none(), "no link is followed");
     // A new submodule is the one difference that no layer has.
     fixture.git(&["rm", "-rq", "--cached", "part"]);
     fixture.git(&["update-index", "--add", "--cacheinfo", &format!("160000,{module},part")]);
     fixture.git(&["commit", "-q", "-m", "a module for a directory"]);
     assert_eq!(prepare(&fixture, "HEAD").layers.len(), 1);
+}
+
+/// Names twice in one tree: what there is first an index forgets, and the layer must not write there.
+#[test]
+fn a_tree_that_no_index_has_is_checked_out_whole() {
+    let fixture = Fixture::new();
+    drop(prepare(&fixture, "HEAD"));
+    let outside = fixture.dir.path().join("outside");
+    write(outside.join("y"), "of somebody else");
+    let before = fs::metadata(outside.join("y")).unwrap();
+    let hashed = |kind: &str, bytes: &[u8]| {
+        let at = fixture.dir.path().join("object");
+        write(&at, bytes);
+        let at = at.to_str().unwrap();
+        let args = ["hash-object", "-t", kind, "-w", "--literally", at];
+        let id = ok(&fixture.repo, &args);
+        let digits = (0..id.len()).step_by(2);
+        (digits.map(|at| u8::from_str_radix(&id[at..at + 2], 16).unwrap()).collect::<Vec<u8>>(), id)
+    };
+    let entry =
+        |mode: &str, name: &str, id: &[u8]| [format!("{mode} {name}\0").as_bytes(), id].concat();
+    let (file, _) = hashed("blob", b"of the commit");
+    let (link, _) = hashed("blob", outside.as_os_str().as_bytes());
+    let (within, _) = hashed("tree", &entry("100644", "y", &file));
+    let both = [entry("40000", "x", &within), entry("120000", "x", &link)].concat();
+    let (_, tree) = hashed("tree", &both);
+    let commit = ok(&fixture.repo, &["commit-tree", &tree, "-p", "HEAD", "-m", "twice"]);
+    fixture.git(&["update-ref", "refs/heads/main", &commit]);
+    let base = prepare(&fixture, "HEAD");
+    assert_eq!(base.layers.len(), 1);
+    assert_eq!(whole(&base), from_scratch(&fixture, "HEAD"));
+    let after = fs::metadata(outside.join("y")).unwrap();
+    assert_eq!(before.modified().unwrap(), after.modified().unwrap());
+}
+
+/// As long as a path of the user's may be is longer than one in the cache may be.
+#[test]
+fn a_path_that_is_too_long_for_a_layer_is_checked_out_whole() {
+    let fixture = Fixture::new();
+    let left = 4095 - fixture.repo.as_os_str().len();
+    let directories = format!("/{}", "d".repeat(199)).repeat((left - 2) / 200);
+    let file = "f".repeat(left - directories.len() - 1);
+    let at = PathBuf::from(format!("{}{directories}/{file}", fixture.repo.display()));
+    assert_eq!(at.as_os_str().len(), 4095);
+    let mut layers = vec![prepare(&fixture, "HEAD").layers.len()];
+    for (place, text) in [(&at, "1"), (&at, "2"), (&fixture.repo.join("other"), "3")] {
+        write(place, text);
+        fixture.commit("next");
+        layers.push(prepare(&fixture, "HEAD").layers.len());
+    }
+    assert_eq!(layers, [1, 1, 1, 2]);
 }
 
 /// One byte in five, so that a change of one byte changes no size.

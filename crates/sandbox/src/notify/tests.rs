@@ -394,21 +394,37 @@ fn an_opened_decoy_is_told_and_a_listed_one_is_not() {
     assert_eq!(lab.sink.denials().len(), contents.len());
 }
 
-#[test]
-fn limits_are_told_through_the_same_door() {
-    let lab = Lab::new();
-    let watch = lab.watch(None, None);
-    let id = lab.call_id();
-    watch.call_started(id.clone(), i32::MAX);
-    let refused = Refused {
+fn time_is_up() -> Refused {
+    Refused {
         source: DenialSource::Limit,
         operation: Operation::Resource,
         target: "60000 ms".to_owned(),
         rule: "limit.time",
         reason_code: "time_limit",
         hint: "give the call more time",
-    };
-    watch.deny(&id, Attribution::Exact, refused);
+    }
+}
+
+/// Its number may be that of a process of the host.
+#[test]
+fn of_a_process_that_is_gone_nothing_is_told() {
+    let lab = Lab::new();
+    let watch = lab.watch(None, None);
+    let (id, own) = (lab.call_id(), i32::try_from(std::process::id()).unwrap());
+    for (process, count) in [(i32::MAX, 0), (1, 0), (own, 1)] {
+        watch.call_started(id.clone(), own);
+        watch.onlooker().deny(process, time_is_up());
+        assert_eq!(watch.call_ended(&id), count, "{process}");
+    }
+}
+
+#[test]
+fn limits_are_told_through_the_same_door() {
+    let lab = Lab::new();
+    let watch = lab.watch(None, None);
+    let id = lab.call_id();
+    watch.call_started(id.clone(), i32::MAX);
+    watch.deny(&id, Attribution::Exact, time_is_up());
     assert_eq!(watch.call_ended(&id), 1);
     assert_eq!(lab.sink.denials()[0].source, DenialSource::Limit);
 }

@@ -233,9 +233,13 @@ impl Shared {
         lock(&self.state).ledger.record(seen, inner.moment());
     }
 
-    /// Records a limit that a process reached; true if something is newly held.
+    /// Records a limit that a process reached; true if something is newly held. Nothing is said of one
+    /// that is gone: its number may be that of a process of the host meanwhile.
     pub(super) fn refused_by_limit(&self, pid: i32, refused: Refused, inner: &Inner) -> bool {
         let facts = self.facts(pid);
+        if process::first_beneath(self.of.init, pid).is_none() {
+            return false;
+        }
         lock(&self.state).see(refused, facts, inner.moment())
     }
 

@@ -43,15 +43,6 @@ pub(super) const NO_ROOM: Breach = Breach {
     attribution: Attribution::Exact,
 };
 
-/// A process of it had as many descriptors as it may (`RLIMIT_NOFILE`) when it was looked at.
-pub(super) const OPEN_FILES: Breach = Breach {
-    target: "open files of a process",
-    rule: "limit.open_files",
-    reason_code: "open_files_limit",
-    hint: "close what is not needed any more, or spread it over more processes",
-    attribution: Attribution::Exact,
-};
-
 /// The kernel ended its program for writing beyond `RLIMIT_FSIZE`.
 const FILE_SIZE: Breach = Breach {
     target: "file size",
@@ -83,6 +74,18 @@ impl Breach {
             reason_code: self.reason_code,
             hint: self.hint,
         }
+    }
+}
+
+/// A process that had as many descriptors as it may (`RLIMIT_NOFILE`) when it was looked at.
+pub(super) fn of_open_files() -> Refused {
+    Refused {
+        source: DenialSource::Limit,
+        operation: Operation::Resource,
+        target: "open files of a process".to_owned(),
+        rule: "limit.open_files",
+        reason_code: "open_files_limit",
+        hint: "close what is not needed any more, or spread it over more processes",
     }
 }
 

@@ -9,14 +9,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::process::{Resource, getrlimit};
 
 use super::session::Session;
 use super::{breach, lock};
 use crate::init::procs;
+use crate::sys::process;
 
 /// `f_type` of file systems in memory (statfs(2)), which are bounded by themselves.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x9584_58f6];
@@ -35,12 +37,14 @@ pub(super) struct Looked {
 }
 
 impl Looked {
+    /// No session may have more descriptors than the supervisor (see init's lockdown).
     pub(super) fn new(descriptors_max: u64) -> Self {
-        let descriptors_max = usize::try_from(descriptors_max).unwrap_or(usize::MAX);
+        let own = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let descriptors_max = usize::try_from(descriptors_max.min(own)).unwrap_or(usize::MAX);
         Self { descriptors_max, full: Mutex::default() }
     }
 
-    /// Of those that have no descriptor left, the ones that had at the last look.
+    /// Those of `full` that were not full at the last look.
     fn newly(&self, full: HashSet<i32>) -> Vec<i32> {
         let mut before = lock(&self.full);
         let newly = full.difference(&before).copied().collect();
@@ -57,7 +61,7 @@ impl Session {
         let held = beneath(self.shared.opening().pid, looked.descriptors_max);
         let newly = looked.newly(held.full);
         if let Some(onlooker) = self.shared.onlooker().filter(|_| !newly.is_empty()) {
-            newly.into_iter().for_each(|it| onlooker.deny(it, breach::OPEN_FILES.refused()));
+            newly.into_iter().for_each(|it| onlooker.deny(it, breach::of_open_files()));
         }
         (held.bytes, held.files)
     }
@@ -75,17 +79,16 @@ struct Held {
 fn beneath(top: i32, descriptors_max: usize) -> Held {
     let (mut found, in_memory) = (Found::default(), devices_in_memory(top));
     let mut full = HashSet::new();
-    for process in processes_beneath(top) {
-        let threads: Vec<_> = procs::threads(process).collect();
+    for pid in processes_beneath(top) {
+        let threads: Vec<_> = procs::threads(pid).collect();
         // A thread can have descriptors of its own (unshare(2), CLONE_FILES), and the first one, of
         // which the process itself tells, can be gone. Memory they share, as long as they are there.
-        let most = threads.iter().map(|thread| found.open(&thread.join("fd"))).max();
-        if most >= Some(descriptors_max) {
-            full.insert(process);
+        if found.open_by(&threads) >= descriptors_max {
+            full.insert(pid);
         }
         threads.iter().any(|thread| found.mapped(&thread.join("maps"), &in_memory));
         // Neither open nor mapped has to be what it executed.
-        found.held(Path::new(&format!("/proc/{process}/exe")));
+        found.held(Path::new(&format!("/proc/{pid}/exe")));
     }
     let bytes = found.0.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
     Held { bytes, files: found.0.len() as u64, full }
@@ -114,6 +117,21 @@ fn processes_beneath(top: i32) -> Vec<i32> {
 }
 
 impl Found {
+    /// Returns how many descriptors there are in the largest table of a process's threads. Each table is
+    /// looked at once: a thousand threads with thousands of descriptors are cheap to have.
+    fn open_by(&mut self, threads: &[PathBuf]) -> usize {
+        let number = |thread: &PathBuf| thread.file_name()?.to_str()?.parse::<i32>().ok();
+        let (mut last, mut most) = (None, 0);
+        for thread in threads {
+            let this = number(thread);
+            if last.zip(this).is_some_and(|(last, this)| process::share_descriptors(last, this)) {
+                continue;
+            }
+            (last, most) = (this, most.max(self.open(&thread.join("fd"))));
+        }
+        most
+    }
+
     /// Returns how many there are.
     fn open(&mut self, descriptors: &Path) -> usize {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

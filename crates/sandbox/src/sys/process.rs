@@ -262,6 +262,13 @@ pub(crate) fn c_string(text: &OsStr) -> io::Result<CString> {
     CString::new(text.as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
+/// Whether two threads have one table of descriptors, as kcmp(2) says, which not every kernel has.
+pub(crate) fn share_descriptors(one: i32, other: i32) -> bool {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: numbers alone.
+    unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) == 0 }
+}
+
 /// Whether the other end of a socket or pipe is closed.
 pub(crate) fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
