@@ -69,13 +69,12 @@ pub(crate) fn main(root: &Path, args: &[String]) -> Outcome {
         return find_planted(root, &faults, &chosen);
     }
     build(root, &root.join(BUILT))?;
-    let mut held = true;
-    for target in &chosen {
-        let done = if keep { merge(root, target)? } else { fuzz(root, target, seconds)? };
-        println!("fuzz: {target} {}", if done { "held" } else { "FAILED" });
-        held &= done;
-    }
-    Ok(held)
+    let all = shell::with_each(&chosen, |target| {
+        let held = if keep { merge(root, target)? } else { fuzz(root, target, seconds)? };
+        println!("fuzz: {target} {}", if held { "held" } else { "FAILED" });
+        Ok(held)
+    });
+    Ok(all?.into_iter().all(|held| held))
 }
 
 /// Every target has a corpus.
@@ -105,8 +104,7 @@ fn find_planted(root: &Path, faults: &BTreeMap<String, Fault>, chosen: &[String]
     let sites = faults.values().flat_map(|fault| &fault.sites);
     altered::copy(root, &copy, sites.map(|site| (site, site.off.clone()))).context(PLANTED)?;
     build(&copy, &root.join(BUILT))?;
-    let mut all = true;
-    for target in chosen {
+    let all = shell::with_each(chosen, |target| {
         let fresh = root.join(BUILT).join("corpus-planted").join(target);
         let _ = std::fs::remove_dir_all(&fresh);
         std::fs::create_dir_all(&fresh).context("making a directory for what is found")?;
@@ -126,9 +124,9 @@ fn find_planted(root: &Path, faults: &BTreeMap<String, Fault>, chosen: &[String]
         if !found {
             println!("{said}");
         }
-        all &= found;
-    }
-    Ok(all)
+        Ok(found)
+    });
+    Ok(all?.into_iter().all(|found| found))
 }
 
 fn program(root: &Path) -> PathBuf {

@@ -14,7 +14,7 @@ use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
 use crate::altered::{self, Site};
-use crate::{Outcome, binaries};
+use crate::{Outcome, binaries, shell};
 
 /// What is guarded by what.
 const LIST: &str = "guards.toml";
@@ -100,20 +100,11 @@ struct Attacks {
 impl Attacks {
     /// Whether each of these tests comes to this; what another came to is printed.
     fn all_come_to(&self, attacks: &[String], expected: &str) -> Outcome {
-        let at_once = std::thread::available_parallelism().map_or(1, usize::from);
         let mut all = true;
-        for some in attacks.chunks(at_once) {
-            let made: Vec<_> = std::thread::scope(|scope| {
-                let started: Vec<_> =
-                    some.iter().map(|attack| scope.spawn(|| self.make(attack))).collect();
-                started.into_iter().map(|it| it.join()).collect()
-            });
-            for (attack, said) in some.iter().zip(made) {
-                let said = said.map_err(|_| anyhow::anyhow!("{attack} could not be made"))??;
-                if !said.contains(&format!("test result: {expected}")) {
-                    println!("{attack} did not come to: {expected}\n{said}");
-                    all = false;
-                }
+        for (attack, said) in attacks.iter().zip(shell::with_each(attacks, |it| self.make(it))?) {
+            if !said.contains(&format!("test result: {expected}")) {
+                println!("{attack} did not come to: {expected}\n{said}");
+                all = false;
             }
         }
         Ok(all)

@@ -33,6 +33,22 @@ pub(crate) fn succeeds(root: &Path, command: &[&str], env: &[(&str, &str)]) -> b
     status.is_ok_and(|status| status.success())
 }
 
+/// Does `one` with each, as many at once as there are processors; what came of it is in their order.
+pub(crate) fn with_each<Item: Sync, Done: Send>(
+    items: &[Item],
+    one: impl Fn(&Item) -> anyhow::Result<Done> + Sync,
+) -> anyhow::Result<Vec<Done>> {
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let some = |some: &[Item]| -> Vec<_> {
+        std::thread::scope(|scope| {
+            let started: Vec<_> = some.iter().map(|item| scope.spawn(|| one(item))).collect();
+            started.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        })
+    };
+    let done = items.chunks(at_once).flat_map(some);
+    done.map(|it| it.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+}
+
 /// Runs a program unseen and gives what it printed on standard output, or `None` if it failed.
 pub(crate) fn probe(command: &[&str]) -> Option<String> {
     let (program, args) = command.split_first()?;
