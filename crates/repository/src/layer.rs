@@ -118,8 +118,8 @@ impl Build<'_> {
         Ok(None)
     }
 
-    /// A submodule in the place of a directory would show what was in that. And a path is looked at
-    /// by its whole name, which git, that writes from the root on, does not.
+    /// A submodule in the place of a directory would show what was in that. And what is too long for
+    /// one whole name, which git writes all the same from the root on, no reader of layers is tried with.
     fn can_lie_over(&self, file: &FileChange) -> bool {
         let is_new_module = is_module(file.after.as_ref()) && !is_module(file.before.as_ref());
         let bytes = self.root.as_os_str().len() + 1 + file.path.as_bytes().len();
@@ -129,12 +129,11 @@ impl Build<'_> {
     /// Writes the difference and an index of the whole. Fails for trees that an index cannot have as
     /// they are, such as one with a name twice: they can be checked out whole alone.
     pub(crate) fn check_out_difference(&self, below: &Below) -> Result<(), RepositoryError> {
-        let failed = || RepositoryError::io("the base's difference could not be written");
         self.write_files(below)?;
         let index = self.git_dir.join("index");
         let lower = below.ready.layers[0].join(".git/index");
-        fs::copy(&lower, &index).map_err(failed())?;
-        let date = self.date_files(below, &lower).map_err(failed())?;
+        fs::copy(&lower, &index).map_err(unwritten)?;
+        let date = self.date_files(below, &lower).map_err(unwritten)?;
         let modules = index_records(below.files.iter().filter(|file| !has_file(file)));
         if !modules.is_empty() {
             self.git("update-index").args(["-z", "--index-info"]).bytes_of(&modules)?;
@@ -164,9 +163,7 @@ impl Build<'_> {
             .bytes()
             .map_err(|error| self.missing(error))?;
         match fs::remove_file(&index) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(RepositoryError::io("the base's difference could not be written")(error))
-            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritten(error)),
             _ => Ok(()),
         }
     }
@@ -182,7 +179,6 @@ impl Build<'_> {
         let list = self.git("ls-files").arg("-z").bytes()?;
         // In the order of their bytes, as the index has them.
         let left: Vec<&[u8]> = list.split(|byte| *byte == 0).filter(|it| !it.is_empty()).collect();
-        let failed = RepositoryError::io("the base's difference could not be written");
         let hidden = gone.try_for_each(|path| match left.binary_search(&path) {
             Ok(_) => Ok(()),
             Err(at) => {
@@ -190,7 +186,7 @@ impl Build<'_> {
                 self.hide_one(highest_gone(path, beside.into_iter().flatten().copied()))
             }
         });
-        hidden.map_err(failed)
+        hidden.map_err(unwritten)
     }
 
     fn hide_one(&self, path: &[u8]) -> std::io::Result<()> {
@@ -237,6 +233,10 @@ impl Build<'_> {
         }
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(index))
     }
+}
+
+fn unwritten(error: std::io::Error) -> RepositoryError {
+    RepositoryError::io("the base's difference could not be written")(error)
 }
 
 /// What is above a path, the highest first.
