@@ -150,14 +150,16 @@ fn share(socket: &Path) -> anyhow::Result<Child> {
 fn boot(image: &Path, socket: &Path, line: &str) -> anyhow::Result<String> {
     let memory = "memory-backend-memfd,id=memory,size=5G,share=on";
     let chardev = format!("socket,id=host,path={}", socket.display());
-    let mut command = Command::new("timeout");
-    command.args([LONGEST, "qemu-system-x86_64", "-machine", "q35,memory-backend=memory"]);
+    // Whoever ends this command has ended the guest.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "timeout", LONGEST]);
+    command.args(["qemu-system-x86_64", "-machine", "q35,memory-backend=memory"]);
     command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "5G"]);
     command.args(["-object", memory, "-chardev", &chardev]);
     command.args(["-device", "vhost-user-fs-pci,chardev=host,tag=host", "-nodefaults"]);
     command.args(["-nographic", "-no-reboot", "-serial", "stdio", "-kernel"]);
     command.arg(image).args(["-append", line]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().context("timeout cannot be run")?;
+    let mut child = command.spawn().context("setpriv cannot be run")?;
     let (mut said, mut speaks) = (String::new(), false);
     for bytes in BufReader::new(child.stdout.take().context("no console")?).split(b'\n') {
         let line = String::from_utf8_lossy(&bytes?).replace('\r', "");

@@ -94,7 +94,7 @@ impl DenialSink for Nowhere {
 }
 
 /// Holds sessions beneath `dir`, in each of which a daemon runs, and does what it reads:
-/// `open [N]`, `try`, `end`. With `spare`, the groundwork of the next one is laid in advance.
+/// `open [N]`, `rest [N]` (the daemon of such a one does nothing), `try`, `end`. With `spare`, the groundwork of the next one is laid in advance.
 fn supervise(dir: &Path, sessions: usize, spare: bool) -> ExitCode {
     said(&supervise_on(dir, sessions, spare))
 }
@@ -139,31 +139,36 @@ fn supervise_on(
         let result = session.call(spec, CallIo::Captured { stdin: Vec::new() })?.wait();
         if result.exit_code == Some(0) { Ok(()) } else { Err(format!("{result:?}").into()) }
     };
-    let open = || -> Result<Session, Box<dyn std::error::Error>> {
+    let open = |daemon| -> Result<Session, Box<dyn std::error::Error>> {
         let id = SessionId::generate(&*clock, &*entropy);
         let session = launcher.open(specification(dir, id)?, Arc::new(Nowhere))?;
-        start(&session, ["daemon", "/workspace/beats"])?;
+        start(&session, [daemon, "/workspace/beats"])?;
         Ok(session)
     };
     let mut held = Vec::new();
     for _ in 0..sessions {
-        held.push(open()?);
+        held.push(open("daemon")?);
     }
     println!("ready");
     for line in std::io::stdin().lines() {
         let line = line?;
         let (word, count) = line.split_once(' ').unwrap_or((&line, "1"));
-        if word == "open" {
-            for _ in 0..count.parse::<usize>()? {
-                held.push(open()?);
+        match word {
+            "open" | "rest" => {
+                let daemon = if word == "open" { "daemon" } else { "resting-daemon" };
+                for _ in 0..count.parse::<usize>()? {
+                    held.push(open(daemon)?);
+                }
+                println!("opened");
             }
-            println!("opened");
-        } else if word == "try" {
-            held.iter().try_for_each(|it| start(it, ["trying-daemon", "/workspace/tries"]))?;
-            println!("trying");
-        } else {
-            held.clear();
-            println!("ended");
+            "try" => {
+                held.iter().try_for_each(|it| start(it, ["trying-daemon", "/workspace/tries"]))?;
+                println!("trying");
+            }
+            _ => {
+                held.clear();
+                println!("ended");
+            }
         }
     }
     Ok(())
@@ -244,6 +249,12 @@ fn attack(args: &[&str]) -> std::io::Result<String> {
             Ok("slept".to_owned())
         }
         ["daemon", marker] => daemon("beat", marker).map(|()| "started".to_owned()),
+        ["resting-daemon", marker] => daemon("rest", marker).map(|()| "started".to_owned()),
+        ["rest", marker] => {
+            std::fs::write(marker, ".")?;
+            std::thread::sleep(Duration::from_secs(3600));
+            Ok("rested".to_owned())
+        }
         ["headless-daemon", marker] => daemon("headless", marker).map(|()| "started".to_owned()),
         ["headless", marker] => headless(marker),
         ["trying-daemon", marker] => daemon("try", marker).map(|()| "started".to_owned()),
