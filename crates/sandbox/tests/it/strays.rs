@@ -5,6 +5,7 @@ use cofferdam_contract::events::CallEnd;
 use cofferdam_contract::ids::CallId;
 use cofferdam_sandbox::{CallIo, CallSpec, SandboxError};
 
+use crate::deaths::{beneath, stop, wait_for_end_of};
 use crate::support::{Open, Site, call, launcher, probe, text, wait_until};
 
 /// Processes that beat, as the session sees them.
@@ -160,6 +161,28 @@ fn stopping_a_call_in_the_background_stops_what_it_left() {
     started.stopper().stop();
     assert_eq!(started.wait().end, CallEnd::Stopped);
     assert_eq!(beating(&open), 0);
+}
+
+/// Nobody but init ends a call, and the supervisor does not wait for it for ever.
+#[test]
+fn a_call_that_init_does_not_end_takes_its_session_along() {
+    let launcher = launcher();
+    let open = Site::new().open(&launcher);
+    let marker = format!("/workspace/{}", open.session.id());
+    let running = open.start(probe(&["beat", &marker]));
+    let is_it = |pid: i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == marker.as_bytes())
+    };
+    let own = i32::try_from(std::process::id()).unwrap();
+    let beating = || beneath(own).into_iter().find(|it| is_it(it.pid));
+    wait_until("it runs", || beating().is_some());
+    let program = beating().unwrap();
+    stop(program.parent());
+    running.stopper().stop();
+    assert_eq!(running.wait().end, CallEnd::Stopped);
+    assert!(!open.session.is_alive());
+    wait_for_end_of(&[program]);
 }
 
 #[test]
