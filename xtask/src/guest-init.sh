@@ -19,21 +19,19 @@ for word in $(cat /proc/cmdline); do
 done
 busybox insmod "$overlay"
 echo "guest: Linux $(uname -r), control groups of version 2: $(cat /sys/fs/cgroup/cgroup.controllers)"
-# The attacks that ship, as root and as an ordinary user, who may not read what is root's; in two parts,
-# since each has two minutes and this is no fast machine.
+# The attacks that ship, as root and as an ordinary user, who may not read what is root's.
 attack() {
     [ -n "$binary" ] || return 0
     mkdir -p /mnt/attack/root /mnt/attack/user && cp "$binary" /mnt/attack/cofferdam || return 1
     chown 1000:1000 /mnt/attack/user
-    part filesystem_read filesystem_write host_parsing kernel &&
-        part network credentials resources cross_session persistence
-}
-part() {
-    classes=$(printf -- '--class %s ' "$@")
-    cd /mnt/attack/root && HOME=$PWD /mnt/attack/cofferdam redteam $classes || return 1
+    cd /mnt/attack/root && HOME=$PWD /mnt/attack/cofferdam redteam --within 20m || return 1
     cd /mnt/attack/user && env -i PATH=/usr/bin:/bin HOME="$PWD" TMPDIR="$PWD" \
-        setpriv --reuid 1000 --regid 1000 --clear-groups /mnt/attack/cofferdam redteam $classes
+        setpriv --reuid 1000 --regid 1000 --clear-groups /mnt/attack/cofferdam redteam --within 20m
 }
-cd "$crate" && "$program" --test-threads=2 $(echo "$tests" | tr , ' ') && attack && echo "guest: passed"
+try() {
+    [ -n "$tests" ] || return 0
+    cd "$crate" && "$program" --test-threads=2 $(echo "$tests" | tr , ' ')
+}
+try && attack && echo "guest: passed"
 echo o > /proc/sysrq-trigger
 while :; do sleep 1; done

@@ -39,7 +39,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
         fuzz::main,
     ),
     ("guards", "[GUARD…]", "makes every attack with its guard off: it must be seen", guards::main),
-    ("guest", "KERNEL.deb [TEST…]", "the boundary's tests on another kernel", guest::main),
+    (
+        "guest",
+        "KERNEL.deb [attacks | TEST…]",
+        "the boundary's tests on another kernel",
+        guest::main,
+    ),
     ("test", "", "looks for what the tests need, then runs every check and test", test::main),
 ];
 

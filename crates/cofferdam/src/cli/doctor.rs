@@ -30,7 +30,7 @@ pub(crate) struct Args {
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
     let mut object = examine(edge);
     if args.attack && object.ok {
-        object.attacks = Some(redteam::attack(edge, None, Which::Quick).await?);
+        object.attacks = Some(redteam::attack(edge, None, Which::Quick, redteam::WITHIN).await?);
     }
     edge.screen.show(&object, text)?;
     Ok(match &object.attacks {

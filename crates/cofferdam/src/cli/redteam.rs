@@ -15,13 +15,14 @@ use cofferdam_sandbox::attempt;
 
 use super::Edge;
 use super::attacked::random;
+use super::request::duration;
 use crate::attacks;
 use crate::exit::{DONE, ESCAPED, Ending};
 use crate::output::{Screen, Table, Tone};
 use crate::wiring::OWN_EXECUTABLE;
 
-/// Longest that the suite may take.
-const WITHIN: Duration = Duration::from_secs(115);
+/// Longest that the suite may take, unless it is given more.
+pub(super) const WITHIN: Duration = Duration::from_secs(115);
 
 /// Attack sessions of this host and tell what held
 ///
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// Only this class of attacks; may be repeated
     #[arg(long, value_name = "CLASS", value_parser = class)]
     class: Vec<Class>,
+    /// Longest that it may take: 30s, 10m [default: 115s]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    within: Option<Duration>,
     /// Write the result, the same object that --json prints, to this file as well
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -61,7 +65,8 @@ pub(super) fn class(text: &str) -> Result<Class, String> {
 }
 
 pub(super) async fn execute(args: Args, edge: &Edge) -> Result<Ending, Problem> {
-    let report = attack(edge, args.profile, Which::Classes(args.class)).await?;
+    let within = args.within.unwrap_or(WITHIN);
+    let report = attack(edge, args.profile, Which::Classes(args.class), within).await?;
     if let Some(file) = &args.output {
         write(file, &report)?;
     }
@@ -93,6 +98,7 @@ pub(super) async fn attack(
     edge: &Edge,
     profile: Option<String>,
     which: Which,
+    within: Duration,
 ) -> Result<Report, Problem> {
     let failed = |error: std::io::Error| {
         Problem::new(Code::StorageFailed, format!("the world to attack: {error}"))
@@ -134,10 +140,10 @@ pub(super) async fn attack(
         .and_then(|()| attempt::plant_key(PLANTED_KEY, planted.as_bytes()))
         .map_err(failed)?;
     let child = command.spawn().map_err(failed)?;
-    let output = tokio::time::timeout(WITHIN, child.wait_with_output()).await.map_err(|_| {
-        let detail = format!("the attacks took longer than {} s", WITHIN.as_secs());
+    let output = tokio::time::timeout(within, child.wait_with_output()).await.map_err(|_| {
+        let detail = format!("the attacks took longer than {} s", within.as_secs());
         Problem::new(Code::BudgetExhausted, detail)
-            .hint("name a class, or try on a quieter machine")
+            .hint("give it more time (--within), or name a class")
     })?;
     let output = output.map_err(failed)?;
     let unreadable = |error: serde_json::Error| {

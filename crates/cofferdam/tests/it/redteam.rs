@@ -215,3 +215,12 @@ fn a_class_or_a_profile_that_is_not_there_is_named() {
     assert!(done.stderr.contains("filesystem_read"), "{done:?}");
     assert_eq!(world.run(&["redteam", "--profile", "none"]).refusal(2), "configuration_invalid");
 }
+
+#[test]
+fn a_suite_that_takes_longer_than_it_may_is_ended() {
+    let world = World::empty();
+    let done = world.run(&["redteam", "--within", "500ms"]);
+    assert!(done.stderr.contains("--within"), "{done:?}");
+    assert_eq!(done.refusal(5), "budget_exhausted");
+    assert!(!world.state().exists(), "it leaves nothing");
+}
